@@ -1,0 +1,296 @@
+//! Protocol version 1: the messages of a control connection.
+//!
+//! The supervisor sends requests; the agent answers each once and reports events. Events are numbered from 1 and kept
+//! by the agent until they are acknowledged, so that a supervisor that dies loses none and handles none twice.
+//! With a simulated TEE the agent has requests of its own ([`HostRequest`]): the host stands in for the hardware.
+
+use sealtune_content::ContentId;
+use sealtune_job::{ExitClass, Hex, JobId, JobPhase, JobTerms};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type", deny_unknown_fields)]
+pub enum ToAgent {
+    Request {
+        id: u64,
+        request: AgentRequest,
+    },
+    /// Answer to a [`HostRequest`].
+    Reply {
+        id: u64,
+        outcome: Outcome<HostReply>,
+    },
+    /// Everything up to here is on the supervisor's disk.
+    Acknowledge {
+        sequence: u64,
+    },
+    Ping {
+        nonce: u64,
+    },
+    Pong {
+        nonce: u64,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type", deny_unknown_fields)]
+pub enum ToSupervisor {
+    Reply { id: u64, outcome: Outcome<AgentReply> },
+    Request { id: u64, request: HostRequest },
+    Event { sequence: u64, event: AgentEvent },
+    Ping { nonce: u64 },
+    Pong { nonce: u64 },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Outcome<T> {
+    Ok(T),
+    /// A stable code and no more: detail is for the owner.
+    Error {
+        code: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "request", deny_unknown_fields)]
+pub enum AgentRequest {
+    /// Must be the first. Canonical bytes of the launch configuration, base64. Sent again after a reconnect, it must
+    /// be the same and gives the same answer.
+    Launch {
+        configuration: String,
+    },
+    /// `identity` or `offer` evidence for a verifier's nonce.
+    Evidence {
+        purpose: OutsidePurpose,
+        nonce: Hex<32>,
+    },
+    /// A sealed job: what its owner sealed to this VM's key.
+    Release {
+        job: JobId,
+        attempt: u32,
+        release: SealedRelease,
+    },
+    /// A plain job, in the clear.
+    Start {
+        terms: Box<JobTerms>,
+    },
+    Cancel {
+        job: JobId,
+    },
+    Status,
+    /// End in order; the VM powers itself off.
+    Shutdown,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OutsidePurpose {
+    Identity,
+    Offer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedRelease {
+    pub suite: String,
+    /// Encapsulated key, base64.
+    pub enc: String,
+    /// Base64.
+    pub ciphertext: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "answer", deny_unknown_fields)]
+pub enum AgentReply {
+    Launched(Launched),
+    Evidence(Evidence),
+    /// The job's specification was opened (or its plain terms accepted); it starts now.
+    Accepted {
+        job: JobId,
+    },
+    Status(Status),
+    Done,
+}
+
+/// The agent's answer to the launch configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launched {
+    /// Random, the same in all evidence of this boot.
+    pub instance: Hex<32>,
+    /// Guest uptime when the agent began to listen, milliseconds.
+    pub listening_ms: u64,
+    pub rtmr3: Rtmr3,
+    /// Resident memory of the serving process, KiB.
+    pub resident_kib: u64,
+    pub kernel: String,
+}
+
+/// Whether the guest can extend RTMR3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rtmr3 {
+    Available,
+    Unavailable,
+}
+
+/// Evidence as the agent made it. The supervisor adds image identity and collateral to make the bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// `tdx` or `simulated`.
+    pub tee: String,
+    /// Base64.
+    pub quote: String,
+    /// JSON text of the events that the guest made (RTMR3).
+    pub event_log: String,
+    /// The claims, canonical JSON text, verbatim.
+    pub claims: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Status {
+    pub uptime_ms: u64,
+    pub resident_kib: u64,
+    pub job: Option<JobId>,
+    pub phase: Option<JobPhase>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "event", deny_unknown_fields)]
+pub enum AgentEvent {
+    Phase {
+        job: JobId,
+        phase: JobPhase,
+    },
+    /// The agent wants one transfer: the supervisor opens a stream connection with this id.
+    StreamWanted {
+        stream: Hex<16>,
+        job: JobId,
+        what: Transfer,
+    },
+    /// Coarse in a sealed job: steps of 5.
+    Percent {
+        job: JobId,
+        percent: u8,
+    },
+    /// How the owner opens the frames and the result, base64.
+    OwnerEnvelope {
+        job: JobId,
+        envelope: String,
+    },
+    /// One sealed frame of fixed size, base64.
+    OwnerFrame {
+        job: JobId,
+        stream: FrameStream,
+        number: u64,
+        frame: String,
+    },
+    /// Log text of a plain job or one disclosed to the host.
+    PlainLog {
+        job: JobId,
+        stream: LogStream,
+        text: String,
+    },
+    /// Metric of a plain job or one disclosed to the host: the event's JSON text.
+    PlainMetric {
+        job: JobId,
+        metric: String,
+    },
+    Exited {
+        job: JobId,
+        exit: ExitClass,
+    },
+    /// `start` evidence, made once.
+    Started {
+        job: JobId,
+        evidence: Evidence,
+    },
+    /// The whole result has been produced; what it must hash to once it has arrived.
+    Result {
+        job: JobId,
+        sha256: ContentId,
+        root: ContentId,
+    },
+    /// A signed receipt or failure record (DSSE, JSON text) and its evidence, made once.
+    Receipt {
+        job: JobId,
+        envelope: String,
+        evidence: Option<Evidence>,
+    },
+    /// The job cannot go on.
+    Failed {
+        job: JobId,
+        failure: AgentFailure,
+    },
+    /// Everything for this job was sent.
+    Done {
+        job: JobId,
+    },
+    /// The agent itself cannot go on and powers off.
+    Fatal {
+        code: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "kind", deny_unknown_fields)]
+pub enum AgentFailure {
+    Refused { code: String },
+    Input { code: String },
+    Guest { code: String },
+    Training { exit: ExitClass },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "what", deny_unknown_fields)]
+pub enum Transfer {
+    /// Into the guest: content by id.
+    Content { id: ContentId },
+    /// Into the guest: the segment roots of `zg:` content, 32 bytes each.
+    SegmentRoots { id: ContentId },
+    /// Into the guest: the customer's sealed dataset.
+    SealedDataset { id: ContentId },
+    /// Out of the guest: the result object.
+    Result,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FrameStream {
+    Log,
+    Metric,
+    Failure,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogStream {
+    Stdout,
+    Stderr,
+    Progress,
+}
+
+/// What the agent of a dev image asks of the supervisor, which stands in for the TEE.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "request", deny_unknown_fields)]
+pub enum HostRequest {
+    SimulatedReport,
+    SimulatedExtend { name: String, payload: String },
+    SimulatedQuote { report_data: Hex<64> },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "answer", deny_unknown_fields)]
+pub enum HostReply {
+    SimulatedReport {
+        mr_config_id: Hex<48>,
+    },
+    Extended,
+    /// Base64.
+    SimulatedQuote {
+        quote: String,
+    },
+}
