@@ -1,0 +1,152 @@
+//! What a quote finally rests on: Intel's root key, or the development root that the user named on the command line.
+//!
+//! The anchor is computed from the root key that verified the chain. Nothing in evidence or policy can choose it.
+
+use dcap_qvl::{QuoteClaims, QuotePolicy, verify::QuoteVerifier};
+
+use crate::{
+    codes::Code,
+    collateral::Collateral,
+    fixed_hex::{FixedHex, Hex48},
+};
+
+/// SHA-384 of the public key of Intel's SGX root certificate.
+pub const INTEL_ROOT_KEY_ID: Hex48 = FixedHex([
+    0x46, 0xe4, 0x03, 0xbd, 0x34, 0xf0, 0x5a, 0x3f, 0x28, 0x17, 0xab, 0x9b, 0xad, 0xca, 0xac, 0xc7,
+    0xff, 0xc9, 0x8e, 0x0f, 0x26, 0x10, 0x08, 0xcd, 0x30, 0xda, 0xe9, 0x36, 0xca, 0xce, 0x18, 0xd5,
+    0xdc, 0xf5, 0x8e, 0xef, 0x31, 0x46, 0x36, 0x13, 0xde, 0x15, 0x70, 0xd5, 0x16, 0x20, 0x09, 0x93,
+]);
+
+/// The roots that a verifier trusts. Only a command line may set the second one.
+#[derive(Debug, Clone, Default)]
+pub struct Anchors {
+    /// DER of the root certificate of a simulated platform.
+    pub simulated_root: Option<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Anchor {
+    Intel,
+    Simulated(Hex48),
+}
+
+impl Anchor {
+    pub fn is_simulated(self) -> bool {
+        matches!(self, Self::Simulated(_))
+    }
+}
+
+impl std::fmt::Display for Anchor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Intel => f.write_str("intel"),
+            Self::Simulated(key_id) => write!(f, "simulated:{key_id}"),
+        }
+    }
+}
+
+/// A quote whose signatures, certificates and collateral verified.
+#[derive(Debug, Clone)]
+pub struct VerifiedQuote {
+    pub anchor: Anchor,
+    pub platform: QuoteClaims,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnchorError {
+    #[error("lead the quote to Intel's root; no other is trusted here ({0})")]
+    Unknown(String),
+    #[error("lead the quote to Intel's root or to the given simulated root ({0})")]
+    OtherSimulatedRoot(String),
+    #[error("use the collateral at this time: {0}")]
+    Time(String),
+    #[error("verify the quote: {0}")]
+    Signature(String),
+}
+
+impl AnchorError {
+    pub fn entry(&self) -> Code {
+        match self {
+            Self::Unknown(_) => Code::AnchorUnknown,
+            Self::OtherSimulatedRoot(_) => Code::SimulatedRootOther,
+            Self::Time(_) => Code::CollateralTime,
+            Self::Signature(_) => Code::QuoteSignature,
+        }
+    }
+
+    pub fn code(&self) -> &'static str {
+        self.entry().as_str()
+    }
+
+    pub fn fix(&self) -> &'static str {
+        self.entry().fix()
+    }
+}
+
+/// Verifies chain, collateral and signatures at `now`, against Intel's root first and then the simulated one if given.
+///
+/// `quote` must be free of trailing bytes: see [`crate::quote::TdxQuote::parse`].
+pub fn verify_quote(
+    quote: &[u8],
+    collateral: &Collateral,
+    anchors: &Anchors,
+    now: u64,
+) -> Result<VerifiedQuote, AnchorError> {
+    let intel = match verify_under(QuoteVerifier::new_prod(), quote, collateral, now) {
+        Ok(verified) => return Ok(verified),
+        Err(failure) => failure,
+    };
+    let Some(root) = &anchors.simulated_root else {
+        return Err(if intel.is_other_root() {
+            AnchorError::Unknown(intel.0)
+        } else {
+            intel.classify()
+        });
+    };
+    let simulated = QuoteVerifier::new(root.clone());
+    verify_under(simulated, quote, collateral, now).map_err(|simulated| {
+        match (intel.is_other_root(), simulated.is_other_root()) {
+            (true, true) => AnchorError::OtherSimulatedRoot(simulated.0),
+            (false, _) => intel.classify(),
+            (true, false) => simulated.classify(),
+        }
+    })
+}
+
+/// What `dcap-qvl` said.
+struct Failure(String);
+
+impl Failure {
+    /// The revocation list of the root is checked first and with the root's key alone.
+    fn is_other_root(&self) -> bool {
+        self.0.contains("root CA CRL") || self.0.contains("UnknownIssuer")
+    }
+
+    fn classify(self) -> AnchorError {
+        let of_time = ["expired", "Expired", "in the future", "NotValidYet"];
+        if of_time.iter().any(|word| self.0.contains(word)) {
+            AnchorError::Time(self.0)
+        } else {
+            AnchorError::Signature(self.0)
+        }
+    }
+}
+
+fn verify_under(
+    verifier: QuoteVerifier,
+    quote: &[u8],
+    collateral: &Collateral,
+    now: u64,
+) -> Result<VerifiedQuote, Failure> {
+    // Only signatures here: what the claims are worth is for our own policy to say.
+    let policy = QuotePolicy::claims_only(now);
+    let platform = verifier
+        .verify_with_policy(quote, collateral, now, &policy)
+        .map_err(|error| Failure(format!("{error:#}")))?;
+    let key_id = <[u8; 48]>::try_from(platform.platform.root_key_id.as_slice())
+        .map(FixedHex)
+        .map_err(|_| Failure("the root key id has another length than expected".to_owned()))?;
+    let anchor =
+        if key_id == INTEL_ROOT_KEY_ID { Anchor::Intel } else { Anchor::Simulated(key_id) };
+    Ok(VerifiedQuote { anchor, platform })
+}

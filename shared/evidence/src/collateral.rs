@@ -1,0 +1,93 @@
+//! The signed material that a TDX quote is verified with: TCB info, QE identity, revocation lists and their chains.
+//!
+//! Who brings it does not matter for its truth (it is signed), but for its age it does.
+
+use dcap_qvl::QuoteCollateralV3;
+use sealtune_seal::canonical::{self, CanonicalError};
+use serde::{Deserialize, Serialize};
+
+use crate::fixed_hex::{FixedHex, Hex32, HexBytes};
+
+pub const COLLATERAL_TAG: &str = "sealtune/collateral/v1";
+/// Real ones have 14 to 24 KB.
+pub const MAX_COLLATERAL_BYTES: usize = 256 * 1024;
+
+/// Field for field what collateral services and `dcap-qvl` call it, but closed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Collateral {
+    pub pck_crl_issuer_chain: String,
+    pub root_ca_crl: HexBytes,
+    pub pck_crl: HexBytes,
+    pub tcb_info_issuer_chain: String,
+    pub tcb_info: String,
+    pub tcb_info_signature: HexBytes,
+    pub qe_identity_issuer_chain: String,
+    pub qe_identity: String,
+    pub qe_identity_signature: HexBytes,
+    /// Read, never used: the chain in the quote counts, since this one is the sender's choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pck_certificate_chain: Option<String>,
+}
+
+impl Collateral {
+    /// Reads a collateral file; the text need not be canonical.
+    pub fn parse(bytes: &[u8]) -> Result<Self, CanonicalError> {
+        if bytes.len() > MAX_COLLATERAL_BYTES {
+            return Err(CanonicalError::TooLong {
+                length: bytes.len(),
+                limit: MAX_COLLATERAL_BYTES,
+            });
+        }
+        serde_json::from_slice(bytes).map_err(CanonicalError::Parse)
+    }
+
+    /// What claims name collateral by.
+    pub fn digest(&self) -> Result<Hex32, CanonicalError> {
+        Ok(FixedHex(canonical::domain_hash(COLLATERAL_TAG, &canonical::to_vec(self)?)))
+    }
+
+    /// A bound on what nested parsers are given, wherever the collateral came from.
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        let sizes = [
+            self.pck_crl_issuer_chain.len(),
+            self.root_ca_crl.0.len(),
+            self.pck_crl.0.len(),
+            self.tcb_info_issuer_chain.len(),
+            self.tcb_info.len(),
+            self.tcb_info_signature.0.len(),
+            self.qe_identity_issuer_chain.len(),
+            self.qe_identity.len(),
+            self.qe_identity_signature.0.len(),
+        ];
+        sizes.iter().sum::<usize>() <= MAX_COLLATERAL_BYTES
+    }
+}
+
+impl From<&Collateral> for QuoteCollateralV3 {
+    fn from(collateral: &Collateral) -> Self {
+        Self {
+            pck_crl_issuer_chain: collateral.pck_crl_issuer_chain.clone(),
+            root_ca_crl: collateral.root_ca_crl.0.clone(),
+            pck_crl: collateral.pck_crl.0.clone(),
+            tcb_info_issuer_chain: collateral.tcb_info_issuer_chain.clone(),
+            tcb_info: collateral.tcb_info.clone(),
+            tcb_info_signature: collateral.tcb_info_signature.0.clone(),
+            qe_identity_issuer_chain: collateral.qe_identity_issuer_chain.clone(),
+            qe_identity: collateral.qe_identity.clone(),
+            qe_identity_signature: collateral.qe_identity_signature.0.clone(),
+            pck_certificate_chain: None,
+        }
+    }
+}
+
+/// Fuzz entry: whatever is accepted has a digest and reads back from its canonical form.
+pub fn fuzz_collateral(data: &[u8]) {
+    if let Ok(collateral) = Collateral::parse(data)
+        && let Ok(bytes) = canonical::to_vec(&collateral)
+        && bytes.len() <= MAX_COLLATERAL_BYTES
+    {
+        assert_eq!(Collateral::parse(&bytes).ok().as_ref(), Some(&collateral));
+        assert!(collateral.digest().is_ok());
+    }
+}
