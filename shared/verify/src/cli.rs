@@ -1,0 +1,184 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use sealtune_evidence::{Hex16, Hex32, Purpose, time::parse_rfc3339};
+
+const EXAMPLES: &str = "\
+Examples:
+  # An offer for your nonce, before you release a job to it:
+  sealtune-verify evidence offer.json --purpose offer --nonce $NONCE --job $JOB --reference reference.json
+
+  # The receipt of your job, with its dataset and result opened:
+  sealtune-verify receipt receipt.json --nonce $NONCE --job $JOB --reference reference.json \\
+      --opening dataset.opening.json --result result.sealed
+
+  # Reference values for an image started with a firmware in a shape:
+  sealtune-verify measure --image image/ --firmware OVMF.fd --vcpus 2 --memory-mib 2048 > reference.json
+
+  # What a code means:
+  sealtune-verify explain ST-EVID-43
+
+Exit codes: 0 accepted, 1 rejected, 2 usage or a file of yours, 3 a file cannot be read.";
+
+/// Judges Sealtune's attestation evidence and receipts, offline.
+#[derive(Debug, Parser)]
+#[command(name = "sealtune-verify", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    /// Print one JSON object on standard output, and errors as JSON on standard error
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Judge the evidence of a VM
+    Evidence(EvidenceCommand),
+    /// Judge the receipt of a job, with the evidence in it
+    Receipt(ReceiptCommand),
+    /// Print the reference values of an image for a firmware and a shape
+    Measure(MeasureCommand),
+    /// Say what a code means and what to do
+    Explain(ExplainCommand),
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+/// What both judgements depend on.
+#[derive(Debug, Args)]
+pub struct JudgeOptions {
+    /// Policy file (TOML); without it: strict
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Reference values of a release that you trust; may be given more than once
+    #[arg(long, value_name = "FILE", required = true)]
+    pub reference: Vec<PathBuf>,
+    /// Root certificate of a SIMULATED platform (DER or PEM); every verdict then says SIMULATED
+    #[arg(long, value_name = "FILE")]
+    pub simulated_root: Option<PathBuf>,
+    /// Collateral that you fetched yourself; without it, that in the file is used
+    #[arg(long, value_name = "FILE")]
+    pub collateral: Option<PathBuf>,
+    /// Verity root of a layer that you trust besides the release's: your training image
+    #[arg(long, value_name = "ROOT")]
+    pub layer: Vec<Hex32>,
+    /// Judge at this time, like 2026-11-22T10:00:00Z or in seconds since 1970; something of yours must prove it
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub at: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct EvidenceCommand {
+    /// The evidence, as the provider sent it
+    pub file: PathBuf,
+    /// The nonce that you asked with; for start and receipt evidence, the owner's
+    #[arg(long, value_name = "HEX")]
+    pub nonce: Hex32,
+    /// What you asked for: identity, offer, start or receipt
+    #[arg(long, value_name = "PURPOSE")]
+    pub purpose: Purpose,
+    /// The job that it must be of
+    #[arg(long, value_name = "ID", required_if_eq_any([("purpose", "start"), ("purpose", "receipt")]))]
+    pub job: Option<Hex16>,
+    /// Digest of the job specification
+    #[arg(long, value_name = "HEX")]
+    pub spec: Option<Hex32>,
+    /// Digest of the evidence that it must follow
+    #[arg(long, value_name = "HEX")]
+    pub previous: Option<Hex32>,
+    /// When you made the nonce; an offer is good for 10 minutes from then
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub asked_at: Option<u64>,
+    /// The VM must be a signer, not a worker
+    #[arg(long)]
+    pub signer: bool,
+    #[command(flatten)]
+    pub judge: JudgeOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct ReceiptCommand {
+    /// The receipt, as the provider sent it
+    pub file: PathBuf,
+    /// The owner's nonce from the job specification
+    #[arg(long, value_name = "HEX")]
+    pub nonce: Option<Hex32>,
+    /// The job that it must be of
+    #[arg(long, value_name = "ID")]
+    pub job: Option<Hex16>,
+    /// Digest of the job specification
+    #[arg(long, value_name = "HEX")]
+    pub spec: Option<Hex32>,
+    /// An opening of one of the receipt's commitments; may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub opening: Vec<PathBuf>,
+    /// The result as it was delivered (ciphertext), to hold against the receipt
+    #[arg(long, value_name = "FILE")]
+    pub result: Option<PathBuf>,
+    #[command(flatten)]
+    pub judge: JudgeOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct MeasureCommand {
+    /// The image's directory, or its reference-values.json
+    #[arg(long, value_name = "DIR")]
+    pub image: PathBuf,
+    /// A firmware file that hosts start it with; may be given more than once
+    #[arg(long, value_name = "FILE", required = true)]
+    pub firmware: Vec<PathBuf>,
+    /// Virtual processors; may be given more than once
+    #[arg(long, value_name = "N", required = true)]
+    pub vcpus: Vec<u32>,
+    /// Memory in MiB; may be given more than once
+    #[arg(long, value_name = "MIB", required = true)]
+    pub memory_mib: Vec<u64>,
+    /// Description of a layer that belongs to the release (NAME.layer.json); may be given more than once
+    #[arg(long, value_name = "FILE")]
+    pub layer: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainCommand {
+    /// A code like ST-EVID-43; without one, all
+    pub code: Option<String>,
+}
+
+fn parse_time(text: &str) -> Result<u64, String> {
+    parse_rfc3339(text)
+        .or_else(|| text.parse().ok())
+        .ok_or_else(|| "expected a time like 2026-11-22T10:00:00Z".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn evidence_of_a_job_needs_the_job() {
+        let nonce = "11".repeat(32);
+        let line = |purpose: &str, extra: &[&str]| {
+            let mut words = vec!["v", "evidence", "f", "--reference", "r", "--nonce", &nonce];
+            words.extend(["--purpose", purpose]);
+            words.extend(extra);
+            Arguments::try_parse_from(words).is_ok()
+        };
+        assert!(line("identity", &[]) && line("offer", &[]));
+        assert!(!line("start", &[]) && !line("receipt", &[]) && !line("any", &[]));
+        assert!(line("start", &["--job", &"33".repeat(16)]));
+        assert!(!line("start", &["--job", "33"]));
+        assert!(line("offer", &["--at", "2026-11-22T10:00:00Z"]));
+        assert!(line("offer", &["--at", "1795333794"]));
+        assert!(!line("offer", &["--at", "yesterday"]));
+    }
+}

@@ -1,0 +1,154 @@
+//! Why the program could not judge.
+
+use std::path::{Path, PathBuf};
+
+use sealtune_evidence::{
+    bundle::BundleError, codes::CodeEntry, policy::PolicyError, reference::ReferenceError,
+};
+use sealtune_receipt::PackageError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("read {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("read {}: longer than {limit} bytes", path.display())]
+    TooLong { path: PathBuf, limit: u64 },
+    #[error("use {}: {source}", path.display())]
+    Evidence { path: PathBuf, source: BundleError },
+    #[error("use {}: {source}", path.display())]
+    Receipt { path: PathBuf, source: PackageError },
+    #[error("use {}: {source}", path.display())]
+    Policy { path: PathBuf, source: PolicyError },
+    #[error("use {}: {source}", path.display())]
+    Reference { path: PathBuf, source: ReferenceError },
+    #[error("use {}: {reason}", path.display())]
+    Collateral { path: PathBuf, reason: String },
+    #[error("use {}: not a certificate in DER or PEM", path.display())]
+    Root { path: PathBuf },
+    #[error("use {}: {reason}", path.display())]
+    Opening { path: PathBuf, reason: String },
+    #[error("use {}: {reason}", path.display())]
+    Layer { path: PathBuf, reason: String },
+    #[error("explain {0}: there is no such code")]
+    UnknownCode(String),
+    #[error("write the answer: {0}")]
+    Write(#[source] serde_json::Error),
+}
+
+/// Codes of this program's own; those of evidence and receipts are in their crates.
+const OWN: &[CodeEntry] = &[
+    CodeEntry {
+        code: "ST-VRFY-01",
+        cause: "a file cannot be read",
+        fix: "check the path and its permissions",
+    },
+    CodeEntry {
+        code: "ST-VRFY-02",
+        cause: "a file is longer than such a file can be",
+        fix: "check that you passed the right file",
+    },
+    CodeEntry {
+        code: "ST-VRFY-03",
+        cause: "the simulated root is not a certificate",
+        fix: "pass the root certificate of the simulated platform, DER or PEM",
+    },
+    CodeEntry {
+        code: "ST-VRFY-04",
+        cause: "an opening does not parse",
+        fix: "pass an opening as the owner's program wrote it",
+    },
+    CodeEntry {
+        code: "ST-VRFY-05",
+        cause: "a layer's description does not parse",
+        fix: "pass the NAME.layer.json that was built with the layer",
+    },
+    CodeEntry {
+        code: "ST-VRFY-06",
+        cause: "there is no such code",
+        fix: "run `sealtune-verify explain` without a code for all of them",
+    },
+    CodeEntry {
+        code: "ST-VRFY-07",
+        cause: "the answer could not be written",
+        fix: "report this as a bug",
+    },
+];
+
+/// Every code that this program can show.
+pub fn all_codes() -> impl Iterator<Item = CodeEntry> {
+    sealtune_evidence::Code::ALL
+        .iter()
+        .map(|code| code.entry())
+        .chain(sealtune_receipt::Code::ALL.iter().map(|code| code.entry()))
+        .chain(OWN.iter().copied())
+}
+
+impl Failure {
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "ST-VRFY-01",
+            Self::TooLong { .. } => "ST-VRFY-02",
+            Self::Evidence { source, .. } => source.code(),
+            Self::Receipt { source, .. } => source.code(),
+            Self::Policy { source, .. } => source.code(),
+            Self::Reference { source, .. } => source.code(),
+            Self::Collateral { .. } => sealtune_evidence::Code::CollateralUnreadable.as_str(),
+            Self::Root { .. } => "ST-VRFY-03",
+            Self::Opening { .. } => "ST-VRFY-04",
+            Self::Layer { .. } => "ST-VRFY-05",
+            Self::UnknownCode(_) => "ST-VRFY-06",
+            Self::Write(_) => "ST-VRFY-07",
+        }
+    }
+
+    pub fn fix(&self) -> &'static str {
+        let code = self.code();
+        all_codes().find(|entry| entry.code == code).map_or("", |entry| entry.fix)
+    }
+
+    /// 1: what was judged is not acceptable; 2: something of the user's is wrong; 3: a file cannot be read.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Evidence { .. } | Self::Receipt { .. } => 1,
+            Self::Read { .. } => 3,
+            Self::Write(_) => 70,
+            _ => 2,
+        }
+    }
+
+    pub fn to_json(&self) -> String {
+        serde_json::json!({
+            "error": { "code": self.code(), "message": self.to_string(), "fix": self.fix() }
+        })
+        .to_string()
+    }
+
+    /// An error that names its file.
+    pub(crate) fn of<E, F: FnOnce(PathBuf, E) -> Self>(
+        path: &Path,
+        make: F,
+    ) -> impl FnOnce(E) -> Self + use<E, F> {
+        let path = path.to_owned();
+        move |error| make(path, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn all_codes_are_unique_and_the_own_ones_in_the_readme() {
+        let readme = include_str!("../README.md");
+        let mut seen = BTreeSet::new();
+        for entry in all_codes() {
+            assert!(seen.insert(entry.code), "{} is used twice", entry.code);
+        }
+        for entry in OWN {
+            let row = format!("| {} | {} | {} |", entry.code, entry.cause, entry.fix);
+            assert!(readme.contains(&row), "the README lacks: {row}");
+        }
+    }
+}

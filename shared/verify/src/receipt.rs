@@ -1,0 +1,38 @@
+//! `sealtune-verify receipt`.
+
+use sealtune_receipt::{ReceiptPackage, Request, package::MAX_PACKAGE_BYTES, verify_package};
+use sealtune_seal::commitment::Opening;
+
+use crate::{
+    Report,
+    cli::ReceiptCommand,
+    evidence::answer,
+    failure::Failure,
+    input::{self, JudgeInput},
+};
+
+const MAX_OPENING_BYTES: usize = 64 * 1024 * 1024;
+
+pub(crate) fn run(command: &ReceiptCommand, json: bool, now: u64) -> Result<Report, Failure> {
+    let judge = JudgeInput::read(&command.judge, now)?;
+    let bytes = input::read(&command.file, MAX_PACKAGE_BYTES)?;
+    let package = ReceiptPackage::parse(&bytes)
+        .map_err(Failure::of(&command.file, |path, source| Failure::Receipt { path, source }))?;
+    let mut openings = Vec::new();
+    for path in &command.opening {
+        let bytes = input::read(path, MAX_OPENING_BYTES)?;
+        let opening: Opening = serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::Opening { path: path.clone(), reason: error.to_string() })?;
+        openings.push(opening);
+    }
+    let request = Request {
+        nonce: command.nonce,
+        job: command.job,
+        spec: command.spec,
+        layer_roots: command.judge.layer.clone(),
+        openings,
+        result_sha256: command.result.as_deref().map(input::sha256).transpose()?,
+    };
+    let verdict = verify_package(&package, &request, &judge.context()).verdict;
+    answer(&verdict, json)
+}

@@ -1,0 +1,176 @@
+//! The program's commands on real files: outcomes, exits and what is printed.
+#![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
+
+#[path = "../../receipt/tests/scene/mod.rs"]
+#[expect(dead_code, reason = "another test uses the rest of the scene")]
+mod scene;
+
+use std::{fs, path::Path};
+
+use clap::Parser as _;
+use sealtune_seal::commitment::Opening;
+use sealtune_verify::{Arguments, Failure, Report, run};
+
+use scene::{Boot, DATASET, JOB, NOW, OFFER_NONCE, OWNER_NONCE, RESULT, commitment_key, job};
+
+/// A directory with everything that a verifier has.
+fn files() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, bytes: &[u8]| {
+        fs::write(directory.path().join(name), bytes).expect("writes");
+    };
+    let boot = Boot::new(1);
+    let (_, package) = job();
+    write("offer.json", &boot.offer().to_bytes().expect("writes"));
+    write("receipt.json", &package.to_bytes().expect("writes"));
+    write("reference.json", &scene::references().to_bytes().expect("writes"));
+    write("root.der", &boot.platform.root_der());
+    write("root.pem", boot.platform.root_pem().as_bytes());
+    write("result", RESULT);
+    write("empty", b"");
+    let opening = Opening::new(&commitment_key(), "dataset", DATASET);
+    write("opening.json", &serde_json::to_vec(&opening).expect("writes"));
+    write("policy.toml", b"simulated_root = \"root.der\"\n");
+    directory
+}
+
+fn verify(directory: &Path, line: &str) -> Result<Report, Failure> {
+    let words =
+        std::iter::once("sealtune-verify".to_owned()).chain(line.split_whitespace().map(|word| {
+            match word.strip_prefix('@') {
+                Some(name) => directory.join(name).display().to_string(),
+                None => word.to_owned(),
+            }
+        }));
+    let arguments = Arguments::try_parse_from(words).expect("a command line");
+    run(&arguments, NOW)
+}
+
+fn offer_line(rest: &str) -> String {
+    format!(
+        "evidence @offer.json --purpose offer --nonce {OFFER_NONCE} --job {JOB} --reference @reference.json {rest}"
+    )
+}
+
+#[test]
+fn an_offer_is_accepted_with_its_root_only() {
+    let files = files();
+    for root in ["@root.der", "@root.pem"] {
+        let report = verify(files.path(), &offer_line(&format!("--simulated-root {root}")));
+        let report = report.expect("judges");
+        assert!(report.accepted, "{}", report.stdout);
+        assert!(report.stdout.ends_with("SIMULATED ACCEPTED\n"));
+    }
+    let report = verify(files.path(), &offer_line("")).expect("judges");
+    assert!(!report.accepted && report.stdout.contains("ST-EVID-57"), "{}", report.stdout);
+    assert!(report.stdout.ends_with("REJECTED\n"));
+}
+
+#[test]
+fn the_readme_shows_what_is_printed() {
+    let files = files();
+    let report = verify(files.path(), &offer_line("--simulated-root @root.der")).expect("judges");
+    assert!(include_str!("../README.md").contains(&report.stdout), "{}", report.stdout);
+}
+
+#[test]
+fn the_answer_is_one_json_object() {
+    let files = files();
+    let line = offer_line("--simulated-root @root.der --json");
+    let report = verify(files.path(), &line).expect("judges");
+    let value: serde_json::Value = serde_json::from_str(&report.stdout).expect("JSON");
+    assert_eq!(value["outcome"], "accepted");
+    assert_eq!(value["simulated"], true);
+    assert!(value["claims"].as_array().is_some_and(|claims| claims.len() > 10));
+}
+
+#[test]
+fn a_receipt_with_its_opening_and_result() {
+    let files = files();
+    let line = format!(
+        "receipt @receipt.json --nonce {OWNER_NONCE} --job {JOB} --reference @reference.json \
+         --simulated-root @root.der --opening @opening.json --result @result"
+    );
+    let report = verify(files.path(), &line).expect("judges");
+    assert!(report.accepted, "{}", report.stdout);
+    assert!(report.stdout.contains("opening.dataset"));
+    let other = verify(files.path(), &line.replace("@result", "@empty")).expect("judges");
+    assert!(!other.accepted && other.stdout.contains("ST-RCPT-28"));
+}
+
+#[test]
+fn exits_say_whose_fault_it_is() {
+    let files = files();
+    let exit = |line: &str| verify(files.path(), line).expect_err(line);
+    let hostile_policy = exit(&offer_line("--simulated-root @root.der --policy @policy.toml"));
+    assert_eq!((hostile_policy.exit_code(), hostile_policy.code()), (2, "ST-EVID-96"));
+    let empty_references = exit(&offer_line("").replace("@reference.json", "@empty"));
+    assert_eq!(empty_references.exit_code(), 2);
+    let no_evidence = exit(&offer_line("").replace("@offer.json", "@empty"));
+    assert_eq!((no_evidence.exit_code(), no_evidence.code()), (1, "ST-EVID-32"));
+    let missing = exit(&offer_line("").replace("@offer.json", "@nowhere"));
+    assert_eq!((missing.exit_code(), missing.code()), (3, "ST-VRFY-01"));
+    let bad_root = exit(&offer_line("--simulated-root @result"));
+    assert_eq!((bad_root.exit_code(), bad_root.code()), (2, "ST-VRFY-03"));
+    for failure in [hostile_policy, empty_references, no_evidence, missing, bad_root] {
+        assert!(!failure.fix().is_empty(), "{failure}");
+        let value: serde_json::Value = serde_json::from_str(&failure.to_json()).expect("JSON");
+        assert_eq!(value["error"]["code"], failure.code());
+    }
+}
+
+#[test]
+fn measure_makes_the_reference_values_that_the_judge_needs() {
+    let files = files();
+    let write = |name: &str, text: &str| fs::write(files.path().join(name), text).expect("writes");
+    write("firmware", "firmware");
+    let values = scene::references();
+    let row = values.registers[0];
+    let kernel = serde_json::to_string(&values.kernel).expect("JSON");
+    let initramfs = serde_json::to_string(&values.initramfs).expect("JSON");
+    let event =
+        |name: &str, payload: &[u8]| sealtune_evidence::event_log::event_digest(name, payload);
+    let image = format!(
+        r#"{{"version":1,"release":"0.1.0","profile":"dev","cmdline":"{}","kernel":{kernel},"initramfs":{initramfs},
+        "simulated_layout_1":{{"rtmr1":"{}","rtmr2":"{}","events":[
+        {{"register":1,"name":"kernel","digest":"{}"}},{{"register":2,"name":"cmdline","digest":"{}"}},
+        {{"register":2,"name":"initramfs","digest":"{}"}}]}}}}"#,
+        values.cmdline,
+        row.rtmr1,
+        row.rtmr2,
+        event("kernel", &values.kernel.sha384.0),
+        event("cmdline", values.cmdline.as_bytes()),
+        event("initramfs", &values.initramfs.sha384.0),
+    );
+    write("reference-values.json", &image);
+    let line = "measure --image @. --firmware @firmware --vcpus 2 --memory-mib 2048";
+    let report = verify(files.path(), line).expect("measures");
+    let made = sealtune_evidence::ReferenceValues::parse(report.stdout.as_bytes());
+    assert_eq!(made.expect("reads"), values);
+
+    write("reference-values.json", &image.replace(&row.rtmr2.to_string(), &row.rtmr1.to_string()));
+    assert_eq!(verify(files.path(), line).expect_err("contradicts itself").code(), "ST-EVID-73");
+}
+
+#[test]
+fn explains_every_code() {
+    let files = files();
+    for entry in sealtune_verify::all_codes() {
+        let report = verify(files.path(), &format!("explain {}", entry.code)).expect(entry.code);
+        assert!(report.stdout.contains(entry.cause) && report.stdout.contains(entry.fix));
+        assert!(!entry.cause.is_empty() && !entry.fix.is_empty());
+    }
+    assert_eq!(verify(files.path(), "explain ST-NONE-00").expect_err("unknown").exit_code(), 2);
+    let all = verify(files.path(), "explain --json").expect("lists").stdout;
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&all).expect("an array");
+    assert_eq!(rows.len(), sealtune_verify::all_codes().count());
+}
+
+#[test]
+fn completions_for_every_shell() {
+    let files = files();
+    for shell in ["bash", "zsh", "fish"] {
+        let report = verify(files.path(), &format!("completions {shell}")).expect("prints");
+        assert!(report.stdout.contains("sealtune-verify"));
+    }
+}
