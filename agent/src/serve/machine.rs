@@ -1,0 +1,102 @@
+//! What one boot is, once its launch configuration was checked. Nothing in here changes any more, but for the registers
+//! inside the attester.
+
+use std::path::PathBuf;
+
+use ring::signature::Ed25519KeyPair;
+use sealtune_evidence::LaunchConfiguration;
+use sealtune_wire::v1::Rtmr3;
+
+use super::evidence::Attester;
+
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) configuration: LaunchConfiguration,
+    /// As it was received: a repeated launch request must be the same.
+    pub(crate) configuration_bytes: Vec<u8>,
+    pub(crate) instance: [u8; 32],
+    pub(crate) rtmr3: Rtmr3,
+    /// Signs receipts; made for this boot and never stored.
+    pub(crate) receipt_key: Ed25519KeyPair,
+    pub(crate) attester: Attester,
+    pub(crate) layers: Vec<OpenLayer>,
+}
+
+/// A verified layer and where it is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenLayer {
+    pub(crate) root: [u8; 32],
+    pub(crate) folder: PathBuf,
+}
+
+impl Machine {
+    pub(crate) fn layer(&self, root: &[u8; 32]) -> Option<&OpenLayer> {
+        self.layers.iter().find(|layer| layer.root == *root)
+    }
+}
+
+/// The folders and programs that the role uses; tests bring their own.
+#[derive(Debug, Clone)]
+pub(crate) struct Places {
+    /// Work folders of jobs, in the TEE's memory.
+    pub(crate) scratch: PathBuf,
+    pub(crate) layers: PathBuf,
+    pub(crate) sysfs: PathBuf,
+    pub(crate) proc_sys: PathBuf,
+    /// Runs a container from a request on its standard input.
+    pub(crate) runner: PathBuf,
+    /// Where there is no device-mapper: a folder in place of every layer.
+    #[cfg(test)]
+    pub(crate) stand_in: Option<PathBuf>,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            scratch: "/scratch".into(),
+            layers: "/run/sealtune/layers".into(),
+            sysfs: "/sys".into(),
+            proc_sys: "/proc/sys".into(),
+            runner: "/proc/self/exe".into(),
+            #[cfg(test)]
+            stand_in: None,
+        }
+    }
+}
+
+/// Seconds that the guest has been up, in milliseconds; zero where the kernel does not say.
+pub(crate) fn uptime_ms() -> u64 {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let mut parts = text.split([' ', '.']);
+    let mut number = || parts.next().and_then(|part| part.parse::<u64>().ok()).unwrap_or(0);
+    let seconds = number();
+    seconds * 1000 + number() * 10
+}
+
+/// Resident memory of this process.
+pub(crate) fn resident_kib() -> u64 {
+    std::fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.split_ascii_whitespace().next()?.parse().ok()
+        })
+        .unwrap_or(0)
+}
+
+pub(crate) fn kernel_release() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_about_itself() {
+        assert!(uptime_ms() > 0);
+        assert!(resident_kib() > 100);
+        assert!(!kernel_release().is_empty());
+    }
+}

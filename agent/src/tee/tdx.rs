@@ -1,0 +1,255 @@
+//! Intel TDX: quotes by configfs-tsm, the launch digest from a TDREPORT, RTMR3 by the kernel's measurement files.
+//!
+//! Written from the kernel's documentation; it has not run on hardware yet.
+//!
+//! configfs-tsm hands the report data to the driver when the file is closed and drops the driver's error: only the
+//! generation counter, one higher after our write and unchanged after the reading, shows that a quote is ours.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use sealtune_evidence::{Event, FixedHex, Hex48};
+use sealtune_wire::v1::Rtmr3;
+
+use super::TeeError;
+use super::tdreport::{self, REPORT_BYTES};
+
+const REPORTS: &str = "/sys/kernel/config/tsm/report";
+const DEVICE: &str = "/dev/tdx_guest";
+/// Since kernel 6.16.
+const RTMR3: &str = "/sys/class/misc/tdx_guest/measurements/rtmr3:sha384";
+const PROVIDER: &str = "tdx_guest";
+const MAX_QUOTE_BYTES: u64 = 128 * 1024;
+const MAX_ATTRIBUTE_BYTES: u64 = 256;
+/// `_IOWR('T', 1, struct tdx_report_req)`.
+const GET_REPORT: u32 = 0xC440_5401;
+
+#[derive(Debug, Clone)]
+pub(crate) struct Tdx {
+    reports: PathBuf,
+    device: PathBuf,
+    rtmr3: PathBuf,
+}
+
+impl Tdx {
+    /// Whether the guest has the TDX device. That proves nothing to anybody else: the quote does.
+    pub(crate) fn detect() -> Option<Self> {
+        Path::new(DEVICE).exists().then(|| Self {
+            reports: REPORTS.into(),
+            device: DEVICE.into(),
+            rtmr3: RTMR3.into(),
+        })
+    }
+
+    pub(super) async fn mr_config_id(&self) -> Result<Hex48, TeeError> {
+        let device = self.device.clone();
+        blocking(TeeError::Report, move || {
+            let mut report_data = [0; 64];
+            getrandom::fill(&mut report_data).map_err(|error| error.to_string())?;
+            let report = get_report(&device, &report_data)?;
+            let found = tdreport::mr_config_id(&report, &report_data)?;
+            Ok(FixedHex(found))
+        })
+        .await
+    }
+
+    pub(super) async fn extend(&self, event: &Event) -> Result<Rtmr3, TeeError> {
+        let path = self.rtmr3.clone();
+        let digest = event.digest;
+        blocking(TeeError::Extend, move || {
+            let mut file = match File::options().write(true).open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Ok(Rtmr3::Unavailable);
+                }
+                Err(error) => return Err(error.to_string()),
+            };
+            // One write of all 48 bytes is one extend; anything else the kernel refuses.
+            match file.write(digest.as_bytes()) {
+                Ok(48) => Ok(Rtmr3::Available),
+                Ok(count) => Err(format!("the kernel took {count} bytes")),
+                Err(error) => Err(error.to_string()),
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn quote(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, TeeError> {
+        let reports = self.reports.clone();
+        let report_data = *report_data;
+        blocking(TeeError::Quote, move || {
+            let request = ReportRequest::new(&reports)?;
+            request.quote(&report_data)
+        })
+        .await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    failed: fn(String) -> TeeError,
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, TeeError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done.map_err(failed),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+/// One folder of configfs-tsm, with a name that nobody can guess; removed when it goes.
+#[derive(Debug)]
+struct ReportRequest {
+    folder: PathBuf,
+}
+
+impl ReportRequest {
+    fn new(reports: &Path) -> Result<Self, String> {
+        let mut name = [0; 16];
+        getrandom::fill(&mut name).map_err(|error| error.to_string())?;
+        let folder = reports.join(format!("sealtune-{}", hex::encode(name)));
+        fs::create_dir(&folder).map_err(|error| error.to_string())?;
+        Ok(Self { folder })
+    }
+
+    fn quote(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, String> {
+        let provider = self.attribute("provider")?;
+        if provider != PROVIDER {
+            return Err(format!("reports are made by {provider}"));
+        }
+        let before = self.generation()?;
+        self.write(report_data)?;
+        let written = self.generation()?;
+        let quote = self.read("outblob", MAX_QUOTE_BYTES)?;
+        let after = self.generation()?;
+        check_generations(before, written, after)?;
+        Ok(trimmed(quote))
+    }
+
+    fn write(&self, report_data: &[u8; 64]) -> Result<(), String> {
+        File::options()
+            .write(true)
+            .open(self.folder.join("inblob"))
+            .and_then(|mut file| file.write_all(report_data))
+            .map_err(|error| format!("inblob: {error}"))
+    }
+
+    fn generation(&self) -> Result<u64, String> {
+        self.attribute("generation")?.parse().map_err(|_| "generation is no number".to_owned())
+    }
+
+    fn attribute(&self, name: &str) -> Result<String, String> {
+        let bytes = self.read(name, MAX_ATTRIBUTE_BYTES)?;
+        let text = String::from_utf8(bytes).map_err(|_| format!("{name} is no text"))?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn read(&self, name: &str, limit: u64) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        File::open(self.folder.join(name))
+            .and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+            .map_err(|error| format!("{name}: {error}"))?;
+        if bytes.len() as u64 > limit {
+            return Err(format!("{name} is longer than {limit} bytes"));
+        }
+        Ok(bytes)
+    }
+}
+
+impl Drop for ReportRequest {
+    fn drop(&mut self) {
+        // What is left when this fails is an empty request object, gone with the VM.
+        let _ = fs::remove_dir(&self.folder);
+    }
+}
+
+fn check_generations(before: u64, written: u64, after: u64) -> Result<(), String> {
+    if before.checked_add(1) != Some(written) {
+        return Err("the driver did not take the report data, or somebody else wrote too".into());
+    }
+    if written != after {
+        return Err("somebody else wrote while the quote was read".into());
+    }
+    Ok(())
+}
+
+/// A quote says its own length; the service may send more, and evidence is named without it.
+fn trimmed(mut quote: Vec<u8>) -> Vec<u8> {
+    const BODY_END_4: usize = 48 + 584;
+    let is_version_4 = quote.first_chunk::<2>() == Some(&[4, 0]);
+    if is_version_4
+        && let Some(length) = quote.get(BODY_END_4..BODY_END_4 + 4)
+        && let Ok(length) = <[u8; 4]>::try_from(length)
+    {
+        quote.truncate(BODY_END_4 + 4 + u32::from_le_bytes(length) as usize);
+    }
+    quote
+}
+
+#[expect(unsafe_code, reason = "the driver's only interface is an ioctl")]
+fn get_report(device: &Path, report_data: &[u8; 64]) -> Result<[u8; REPORT_BYTES], String> {
+    let file = File::open(device).map_err(|error| error.to_string())?;
+    let mut request = [0u8; 64 + REPORT_BYTES];
+    let (input, _) = request.split_at_mut(64);
+    input.copy_from_slice(report_data);
+    // SAFETY: the command reads 64 and writes 1024 bytes of the buffer, whose 1088 bytes live until the call returns;
+    // the descriptor is open.
+    let result =
+        unsafe { libc::ioctl(file.as_raw_fd(), GET_REPORT as libc::Ioctl, request.as_mut_ptr()) };
+    Errno::result(result).map_err(|errno| errno.to_string())?;
+    let (_, report) = request.split_at(64);
+    report.try_into().map_err(|_| "the report is cut".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_write_makes_a_quote_ours() {
+        assert!(check_generations(4, 5, 5).is_ok());
+        for (before, written, after) in [(4, 4, 4), (4, 6, 6), (4, 5, 6), (u64::MAX, 0, 0)] {
+            assert!(check_generations(before, written, after).is_err());
+        }
+    }
+
+    #[test]
+    fn a_quote_is_cut_to_the_length_it_says() {
+        let mut quote = vec![0; 48 + 584 + 4 + 10 + 7];
+        quote[0] = 4;
+        quote[632] = 10;
+        assert_eq!(trimmed(quote.clone()).len(), 48 + 584 + 4 + 10);
+        quote[632] = 200;
+        assert_eq!(trimmed(quote.clone()).len(), quote.len());
+        assert_eq!(trimmed(vec![4, 0]).len(), 2);
+    }
+
+    /// Plain files stand in for configfs, so the counter does not move: the quote is refused.
+    #[tokio::test]
+    async fn a_driver_that_drops_the_report_data_is_noticed() {
+        let reports = tempfile::tempdir().unwrap();
+        let request = ReportRequest::new(reports.path()).unwrap();
+        fs::write(request.folder.join("provider"), "tdx_guest\n").unwrap();
+        fs::write(request.folder.join("generation"), "3\n").unwrap();
+        fs::write(request.folder.join("inblob"), "").unwrap();
+        fs::write(request.folder.join("outblob"), [4, 0]).unwrap();
+        let error = request.quote(&[1; 64]).unwrap_err();
+        assert!(error.contains("did not take"), "{error}");
+        assert_eq!(fs::read(request.folder.join("inblob")).unwrap(), [1; 64]);
+        fs::write(request.folder.join("provider"), "sev_guest\n").unwrap();
+        assert!(request.quote(&[1; 64]).unwrap_err().contains("sev_guest"));
+    }
+
+    #[tokio::test]
+    async fn a_kernel_without_the_register_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let rtmr3 = folder.path().join("rtmr3:sha384");
+        let tdx = Tdx { reports: "/x".into(), device: "/x".into(), rtmr3: rtmr3.clone() };
+        let event = Event::new(3, "job-start", vec![1]);
+        assert_eq!(tdx.extend(&event).await.unwrap(), Rtmr3::Unavailable);
+        fs::write(&rtmr3, "").unwrap();
+        assert_eq!(tdx.extend(&event).await.unwrap(), Rtmr3::Available);
+        assert_eq!(fs::read(&rtmr3).unwrap(), event.digest.0);
+    }
+}
