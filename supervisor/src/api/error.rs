@@ -1,0 +1,134 @@
+//! Errors as HTTP answers: a status, a stable code, a fix.
+
+use axum::{
+    Json,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+
+use super::types::{ErrorBody, FailureView};
+use crate::{
+    content::ContentError,
+    daemon::pool::PoolError,
+    store::StoreError,
+    vm::{task::RequestError, tee::TeeError},
+};
+
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    body: FailureView,
+    retry_after: Option<u64>,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: StatusCode, code: &str, message: String, fix: &str) -> Self {
+        let body = FailureView { code: code.to_owned(), message, fix: fix.to_owned() };
+        Self { status, body, retry_after: None }
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "ST-API-01",
+            message.into(),
+            "correct the request; a `sealtune` of the same release makes it right",
+        )
+    }
+
+    pub(crate) fn forbidden(code: &str, message: impl Into<String>, fix: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, message.into(), fix)
+    }
+
+    pub(crate) fn not_found(what: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "ST-API-04",
+            format!("find {}", what.into()),
+            "check the id; it may not exist yet",
+        )
+    }
+
+    /// The thing will be there later.
+    pub(crate) fn not_yet(message: impl Into<String>, seconds: u64) -> Self {
+        let mut error = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ST-API-05",
+            message.into(),
+            "try again after the time in Retry-After",
+        );
+        error.retry_after = Some(seconds);
+        error
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, Json(ErrorBody { error: self.body })).into_response();
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let status = match &error {
+            StoreError::NotFound(_) => StatusCode::NOT_FOUND,
+            StoreError::JobExists | StoreError::Denied(_) => StatusCode::CONFLICT,
+            StoreError::Replayed => StatusCode::FORBIDDEN,
+            _ if error.code() == "ST-STORE-04" => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        if status.is_server_error() {
+            tracing::error!("{error}");
+        }
+        Self::new(status, error.code(), error.to_string(), error.fix())
+    }
+}
+
+impl From<PoolError> for ApiError {
+    fn from(error: PoolError) -> Self {
+        let retry = matches!(
+            error,
+            PoolError::Full(_)
+                | PoolError::Ending
+                | PoolError::NotRunning(_)
+                | PoolError::Request(RequestError::NotReady | RequestError::Lost)
+        );
+        let status = match &error {
+            PoolError::Request(RequestError::Refused(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+            PoolError::NoSuchImage(_) | PoolError::Memory(_) => StatusCode::BAD_REQUEST,
+            _ if retry => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let mut answer = Self::new(status, &error.code(), error.to_string(), error.fix());
+        answer.retry_after = retry.then_some(2);
+        answer
+    }
+}
+
+impl From<ContentError> for ApiError {
+    fn from(error: ContentError) -> Self {
+        let status = match &error {
+            ContentError::Unknown(_) => StatusCode::NOT_FOUND,
+            _ if error.code() == "ST-SOURCE-03" => StatusCode::INSUFFICIENT_STORAGE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.code(), error.to_string(), error.fix())
+    }
+}
+
+impl From<TeeError> for ApiError {
+    fn from(error: TeeError) -> Self {
+        let fix = "look at the VM's log with `sealtune vm logs`";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.code(), error.to_string(), fix)
+    }
+}
+
+impl From<std::io::Error> for ApiError {
+    fn from(error: std::io::Error) -> Self {
+        ContentError::from(error).into()
+    }
+}

@@ -1,0 +1,145 @@
+//! Evidence for verifiers' nonces, and what was made once for a job.
+
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, Method, Uri, header},
+    response::{IntoResponse as _, Response},
+};
+use sealtune_wire::v1::{AgentReply, AgentRequest, OutsidePurpose};
+
+use super::{
+    auth::{Caller, Received, job_of, json},
+    error::ApiError,
+    router::{Api, Shared},
+    types::Challenge,
+};
+
+fn json_text(text: String) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+async fn ask(
+    shared: &Shared,
+    vm: &str,
+    purpose: OutsidePurpose,
+    challenge: &Challenge,
+) -> Result<String, ApiError> {
+    let request = AgentRequest::Evidence { purpose, nonce: challenge.nonce };
+    let AgentReply::Evidence(evidence) = shared.pool.request(vm, request).await? else {
+        return Err(ApiError::bad_request("understand the agent's answer"));
+    };
+    let row = shared.context.store.vm(vm).await?;
+    let definition = row.definition.clone();
+    let measured = tokio::task::spawn_blocking(move || crate::vm::tee::measure(&definition))
+        .await
+        .map_err(|error| ApiError::bad_request(error.to_string()))??;
+    let bundle = shared.context.tee.bundle(&row.definition, &measured, &evidence)?;
+    let bytes = bundle.to_bytes().map_err(|_| crate::vm::tee::TeeError::AgentEvidence)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// `identity` (or `offer`) evidence of a running VM, for anybody.
+pub(crate) async fn attestation(
+    State(shared): Api,
+    Json(challenge): Json<Challenge>,
+) -> Result<Response, ApiError> {
+    let purpose = match challenge.purpose.as_deref() {
+        None | Some("identity") => OutsidePurpose::Identity,
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "make evidence for the purpose {other:?}: anybody may ask for identity, an owner for his job's offer"
+            )));
+        }
+    };
+    let views = shared.context.store.vm_views().await?;
+    let Some(vm) = views.iter().find(|view| view.state == "ready") else {
+        return Err(ApiError::not_yet("make evidence: no VM is running", 30));
+    };
+    Ok(json_text(ask(&shared, &vm.vm, purpose, &challenge).await?))
+}
+
+pub(crate) async fn offer(
+    State(shared): Api,
+    Extension(caller): Extension<Caller>,
+    Path(job): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
+    let row = job_of(&shared, caller, &received, &job).await?;
+    let challenge: Challenge = json(&body)?;
+    let vm = match (&row.vm, row.state.name()) {
+        (Some(vm), "awaiting-release") => vm,
+        (_, "queued" | "awaiting-release") => {
+            return Err(ApiError::not_yet("make an offer: the job's VM is not ready", 5));
+        }
+        (_, state) => {
+            let denied = sealtune_job::Denied { state, event: "offer" };
+            return Err(crate::store::StoreError::from(denied).into());
+        }
+    };
+    let bundle = ask(&shared, vm, OutsidePurpose::Offer, &challenge).await?;
+    shared.context.store.put_evidence(row.id(), row.attempt, "offer", &bundle).await?;
+    Ok(json_text(bundle))
+}
+
+pub(crate) async fn stored(
+    State(shared): Api,
+    Extension(caller): Extension<Caller>,
+    Path((job, purpose)): Path<(String, String)>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
+    let row = job_of(&shared, caller, &received, &job).await?;
+    let found = shared.context.store.evidence(row.id(), row.attempt, &purpose).await?;
+    let bundle = found.ok_or_else(|| ApiError::not_found(format!("{purpose} evidence")))?;
+    Ok(json_text(bundle))
+}
+
+/// The receipt and the evidence that it hangs on, in one document.
+pub(crate) async fn receipt(
+    State(shared): Api,
+    Extension(caller): Extension<Caller>,
+    Path(job): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
+    let row = job_of(&shared, caller, &received, &job).await?;
+    let store = &shared.context.store;
+    let Some((attempt, envelope)) = store.receipt(row.id()).await? else {
+        return Err(ApiError::not_found("a receipt: it is made when the job has ended in its VM"));
+    };
+    let evidence = |purpose: &'static str| store.evidence(row.id(), attempt, purpose);
+    let parts = [evidence("offer").await?, evidence("start").await?, evidence("receipt").await?];
+    Ok(json_text(package(&envelope, parts)?))
+}
+
+/// Puts together what is stored as JSON texts, without changing a byte of them.
+fn package(envelope: &str, [offer, start, receipt]: [Option<String>; 3]) -> Result<String, ApiError> {
+    let raw = |text: &str| {
+        serde_json::value::RawValue::from_string(text.to_owned())
+            .map_err(|error| ApiError::bad_request(format!("understand stored evidence: {error}")))
+    };
+    let mut evidence = std::collections::BTreeMap::new();
+    for (name, bundle) in [("offer", offer), ("start", start), ("receipt", receipt)] {
+        if let Some(bundle) = bundle {
+            evidence.insert(name, raw(&bundle)?);
+        }
+    }
+    #[derive(serde::Serialize)]
+    struct Package {
+        version: u32,
+        statement: Box<serde_json::value::RawValue>,
+        evidence: std::collections::BTreeMap<&'static str, Box<serde_json::value::RawValue>>,
+    }
+    let package = Package { version: 1, statement: raw(envelope)?, evidence };
+    serde_json::to_string(&package).map_err(|error| ApiError::bad_request(error.to_string()))
+}

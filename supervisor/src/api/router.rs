@@ -1,0 +1,93 @@
+//! Routes, and what their handlers share.
+
+use std::{path::PathBuf, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State},
+    routing::{get, post, put},
+};
+
+use super::{
+    auth::Caller,
+    contents, evidence, jobs, results,
+    types::{Health, ImageView, UPLOAD_PART},
+    uploads, vms,
+};
+use crate::{
+    daemon::pool::{PoolHandle, PoolSettings},
+    vm::task::VmContext,
+};
+
+/// Everything that a handler may need; nothing in it changes.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) context: Arc<VmContext>,
+    pub(crate) pool: PoolHandle,
+    pub(crate) settings: Arc<PoolSettings>,
+    pub(crate) results: PathBuf,
+}
+
+pub(crate) type Api = State<Arc<Shared>>;
+
+/// Longest JSON body: a plain job carries its script.
+const JSON_LIMIT: usize = 2 << 20;
+
+fn customers() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/health", get(health))
+        .route("/v1/attestation", post(evidence::attestation))
+        .route("/v1/jobs", get(jobs::list).post(jobs::submit))
+        .route("/v1/jobs/{job}", get(jobs::show))
+        .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{job}/acknowledge", post(jobs::acknowledge))
+        .route("/v1/jobs/{job}/offer", post(evidence::offer))
+        .route("/v1/jobs/{job}/release", post(jobs::release))
+        .route("/v1/jobs/{job}/frames", get(jobs::frames))
+        .route("/v1/jobs/{job}/log", get(jobs::plain_log))
+        .route("/v1/jobs/{job}/result", get(results::result))
+        .route("/v1/jobs/{job}/receipt", get(evidence::receipt))
+        .route("/v1/jobs/{job}/evidence/{purpose}", get(evidence::stored))
+        .layer(DefaultBodyLimit::max(JSON_LIMIT))
+        .merge(
+            Router::new()
+                .route("/v1/jobs/{job}/dataset", get(uploads::show).put(uploads::part))
+                .layer(DefaultBodyLimit::max(UPLOAD_PART)),
+        )
+}
+
+/// The routes on TCP.
+pub(crate) fn public(shared: Arc<Shared>) -> Router {
+    customers().layer(axum::Extension(Caller::Public)).with_state(shared)
+}
+
+/// The routes on the operator's socket: the customers' without signatures, and his own.
+pub(crate) fn operator(shared: Arc<Shared>) -> Router {
+    customers()
+        .route("/v1/vms", get(vms::list).post(vms::start))
+        .route("/v1/vms/{vm}", get(vms::show).delete(vms::remove))
+        .route("/v1/vms/{vm}/stop", post(vms::stop))
+        .route("/v1/vms/{vm}/console", get(vms::console))
+        .route("/v1/content/gc", post(contents::collect))
+        .merge(
+            Router::new()
+                .route("/v1/content", put(contents::add).get(contents::list))
+                .layer(DefaultBodyLimit::disable()),
+        )
+        .layer(axum::Extension(Caller::Operator))
+        .with_state(shared)
+}
+
+async fn health(State(shared): Api) -> Json<Health> {
+    let image = |layer: &crate::vm::definition::DefinedLayer| ImageView {
+        name: layer.layer.name.clone(),
+        verity_root: sealtune_job::Hex(layer.layer.root.0),
+        bytes: layer.layer.hash_offset,
+    };
+    Json(Health {
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        accelerator: shared.settings.ability.accelerator.name().to_owned(),
+        tee: shared.context.tee.name().to_owned(),
+        images: shared.settings.layers.iter().map(image).collect(),
+    })
+}

@@ -1,0 +1,99 @@
+//! The sealed dataset: uploaded in parts, resumed at the length that is on disk.
+
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
+};
+use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
+
+use super::{
+    auth::{Caller, Received, job_of},
+    error::ApiError,
+    router::Api,
+    types::UploadView,
+};
+use crate::store::JobRow;
+
+fn view(row: &JobRow) -> UploadView {
+    UploadView { received: row.dataset_received, total: row.submission.dataset.length() }
+}
+
+pub(crate) async fn show(
+    State(shared): Api,
+    Extension(caller): Extension<Caller>,
+    Path(job): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<UploadView>, ApiError> {
+    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
+    Ok(Json(view(&job_of(&shared, caller, &received, &job).await?)))
+}
+
+pub(crate) async fn part(
+    State(shared): Api,
+    Extension(caller): Extension<Caller>,
+    Path(job): Path<String>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<UploadView>, ApiError> {
+    let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
+    let mut row = job_of(&shared, caller, &received, &job).await?;
+    let total = row.submission.dataset.length();
+    let (first, last) = headers
+        .get(header::CONTENT_RANGE)
+        .and_then(|value| parse_range(value.to_str().ok()?, total))
+        .filter(|(first, last)| last - first + 1 == body.len() as u64)
+        .ok_or_else(|| {
+            ApiError::bad_request(format!("understand Content-Range: say `bytes A-B/{total}`"))
+        })?;
+    if first != row.dataset_received {
+        // A part that arrived before its answer was lost is fine; a gap is not.
+        if last < row.dataset_received {
+            return Ok(Json(view(&row)));
+        }
+        return Err(ApiError::new(
+            StatusCode::CONFLICT,
+            "ST-API-06",
+            format!("accept bytes from {first} on: {} have arrived", row.dataset_received),
+            "ask GET on the same path how much has arrived, and go on there",
+        ));
+    }
+    let path = shared.context.content.dataset_path(row.id());
+    let mut options = tokio::fs::OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let mut file = options.open(&path).await?;
+    file.seek(std::io::SeekFrom::Start(first)).await?;
+    file.write_all(&body).await?;
+    file.flush().await?;
+    file.sync_data().await?;
+    row.dataset_received = last + 1;
+    shared.context.store.set_dataset_received(row.id(), row.dataset_received).await?;
+    shared.context.changes.announce();
+    Ok(Json(view(&row)))
+}
+
+/// `bytes A-B/TOTAL`.
+fn parse_range(text: &str, total: u64) -> Option<(u64, u64)> {
+    let (range, whole) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    (whole.parse() == Ok(total) && first <= last && last < total).then_some((first, last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_range;
+
+    #[test]
+    fn ranges_must_fit_the_named_length() {
+        assert_eq!(parse_range("bytes 0-9/20", 20), Some((0, 9)));
+        for bad in ["bytes 0-9/21", "bytes 9-0/20", "bytes 0-20/20", "0-9/20", "bytes */20", "bytes a-b/20"] {
+            assert_eq!(parse_range(bad, 20), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,65 @@
+use std::path::PathBuf;
+
+use clap::Args;
+use sealtune_evidence::Verdict;
+use sealtune_job::Hex;
+use serde::Serialize;
+
+use super::{
+    Output,
+    session::{ProviderOption, TrustOptions},
+};
+use crate::client::{CliError, ClientError, Exit, files, random_nonce, trust};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The evidence is saved whatever the verdict; `sealtune-verify evidence` judges it again, without a network.
+Exit code 1 if the evidence is rejected.
+
+Examples:
+  sealtune attest --provider https://provider.example --reference reference-values.json
+  sealtune attest --nonce $(openssl rand -hex 32) --out evidence.json --json")]
+pub(crate) struct AttestArgs {
+    #[command(flatten)]
+    provider: ProviderOption,
+    /// Your nonce, 64 hex digits [default: a random one]
+    #[arg(long, value_name = "HEX")]
+    nonce: Option<Hex<32>>,
+    /// Where the evidence is saved; an existing file is replaced
+    #[arg(long, value_name = "FILE", default_value = "evidence.json")]
+    out: PathBuf,
+    /// Verity root of a training image that you trust besides the release (repeatable)
+    #[arg(long, value_name = "ROOT")]
+    image: Vec<Hex<32>>,
+    #[command(flatten)]
+    trust: TrustOptions,
+}
+
+#[derive(Debug, Serialize)]
+struct Attested<'a> {
+    nonce: Hex<32>,
+    evidence: &'a std::path::Path,
+    verdict: &'a Verdict,
+}
+
+pub(crate) async fn run(args: AttestArgs, output: &Output) -> Result<(), CliError> {
+    let trust = args.trust.load()?;
+    let nonce = match args.nonce {
+        Some(nonce) => nonce,
+        None => random_nonce()?,
+    };
+    let bytes = args.provider.connect(None, None)?.attestation(nonce).await?;
+    files::replace_private(&args.out, &bytes)?;
+    let judged = trust::judge_identity(&trust, &bytes, nonce, &args.image)?;
+    let verdict = &judged.appraisal.verdict;
+    let attested = Attested { nonce, evidence: &args.out, verdict };
+    output.answer(&attested, || {
+        format!("nonce {nonce}\nevidence in {}\n{}", args.out.display(), verdict.render())
+    })?;
+    if judged.is_accepted() {
+        return Ok(());
+    }
+    // Nothing was at stake: the answer is no, and that is all.
+    let rejected = ClientError::EvidenceRejected { codes: judged.codes() };
+    Err(CliError::from(rejected).with_exit(Exit::No))
+}

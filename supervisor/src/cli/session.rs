@@ -1,0 +1,211 @@
+//! Options that many commands share, and what follows from them.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use clap::Args;
+use sealtune_job::JobId;
+use sealtune_seal::OwnerKey;
+
+use crate::client::{
+    Address, CliError, ClientError, Connection, JobRecord, Records, keys, records,
+    trust::{Trust, TrustFiles},
+};
+
+pub(crate) const DEFAULT_SOCKET: &str = "/run/sealtune/sealtune.sock";
+
+#[derive(Debug, Args)]
+pub(crate) struct ProviderOption {
+    /// The provider: http://HOST:PORT, https://HOST or unix:/PATH
+    #[arg(long, env = "SEALTUNE_PROVIDER", value_name = "URL")]
+    pub(crate) provider: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyOption {
+    /// The owner's key file [default: ~/.config/sealtune/owner.key]
+    #[arg(long, env = "SEALTUNE_KEY", value_name = "FILE")]
+    pub(crate) key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateOption {
+    /// Where job records are kept [default: ~/.local/share/sealtune]
+    #[arg(long, env = "SEALTUNE_RECORDS_DIR", value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SocketOption {
+    /// The operator's socket of `sealtune serve`
+    #[arg(long, env = "SEALTUNE_SOCKET", value_name = "PATH", default_value = DEFAULT_SOCKET)]
+    pub(crate) socket: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrustOptions {
+    /// What evidence must show [default: the built-in policy `strict`]
+    #[arg(long, env = "SEALTUNE_POLICY", value_name = "FILE", help_heading = "Trust")]
+    pub(crate) policy: Option<PathBuf>,
+
+    /// Reference values of a release that you trust (repeatable); without them nothing is accepted
+    #[arg(long, env = "SEALTUNE_REFERENCE", value_name = "FILE", help_heading = "Trust")]
+    pub(crate) reference: Vec<PathBuf>,
+
+    /// Collateral that you fetched yourself [default: what the evidence brings]
+    #[arg(long, value_name = "FILE", help_heading = "Trust")]
+    pub(crate) collateral: Option<PathBuf>,
+
+    /// Accept SIMULATED evidence under this root certificate: for tests, protects nothing
+    #[arg(long, value_name = "FILE", help_heading = "Trust")]
+    pub(crate) simulated_root: Option<PathBuf>,
+}
+
+impl TrustOptions {
+    pub(crate) fn load(&self) -> Result<Trust, CliError> {
+        Trust::load(&TrustFiles {
+            policy: self.policy.clone(),
+            references: self.reference.clone(),
+            simulated_root: self.simulated_root.clone(),
+            collateral: self.collateral.clone(),
+        })
+    }
+}
+
+impl KeyOption {
+    pub(crate) fn path(&self) -> Result<PathBuf, CliError> {
+        match &self.key {
+            Some(path) => Ok(path.clone()),
+            None => Ok(keys::default_path()?),
+        }
+    }
+
+    pub(crate) fn load(&self) -> Result<Arc<OwnerKey>, CliError> {
+        Ok(Arc::new(keys::load(&self.path()?)?))
+    }
+}
+
+impl StateOption {
+    pub(crate) fn records(&self) -> Result<Records, CliError> {
+        Ok(Records::open(self.state_dir.as_deref())?)
+    }
+}
+
+impl SocketOption {
+    pub(crate) fn connect(&self) -> Result<Connection, CliError> {
+        Connection::new(Address::Unix(self.socket.clone()), None)
+    }
+}
+
+impl ProviderOption {
+    /// The given provider, or the one that the job was submitted to.
+    pub(crate) fn address(&self, record: Option<&JobRecord>) -> Result<Address, CliError> {
+        let text = self.provider.as_deref().or(record.map(|record| record.provider.as_str()));
+        Ok(text.ok_or(ClientError::NoProvider)?.parse()?)
+    }
+
+    pub(crate) fn connect(
+        &self,
+        record: Option<&JobRecord>,
+        owner: Option<Arc<OwnerKey>>,
+    ) -> Result<Connection, CliError> {
+        Connection::new(self.address(record)?, owner)
+    }
+}
+
+/// Either the provider with the owner's key, or the operator's socket without one.
+#[derive(Debug, Args)]
+pub(crate) struct WhereOptions {
+    #[command(flatten)]
+    pub(crate) provider: ProviderOption,
+    #[command(flatten)]
+    pub(crate) key: KeyOption,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
+    /// Ask as the operator, over this socket, without a key [default without a provider: SEALTUNE_SOCKET]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// A customer's or an operator's connection to the provider of one job.
+#[derive(Debug)]
+pub(crate) struct JobSession {
+    pub(crate) connection: Connection,
+    pub(crate) owner: Option<Arc<OwnerKey>>,
+    pub(crate) records: Records,
+    pub(crate) record: Option<JobRecord>,
+}
+
+impl WhereOptions {
+    pub(crate) fn open(&self, job: Option<JobId>) -> Result<JobSession, CliError> {
+        let records = self.state.records()?;
+        let record = match job.map(|job| records.load(job)) {
+            None | Some(Err(ClientError::NoRecord { .. })) => None,
+            Some(Ok(record)) => Some(record),
+            Some(Err(error)) => return Err(error.into()),
+        };
+        if let Some(socket) = self.operator_socket(record.as_ref()) {
+            let connection = Connection::new(Address::Unix(socket), None)?;
+            return Ok(JobSession { connection, owner: None, records, record: None });
+        }
+        let owner = self.key.load()?;
+        let connection = self.provider.connect(record.as_ref(), Some(Arc::clone(&owner)))?;
+        Ok(JobSession { connection, owner: Some(owner), records, record })
+    }
+
+    /// The socket that was named; or the usual one, if nothing says that a customer asks.
+    fn operator_socket(&self, record: Option<&JobRecord>) -> Option<PathBuf> {
+        let is_customer = record.is_some() || self.provider.provider.is_some();
+        let usual = || {
+            let named = std::env::var_os("SEALTUNE_SOCKET").map(PathBuf::from);
+            let exists = || Path::new(DEFAULT_SOCKET).exists();
+            named.or_else(|| exists().then(|| DEFAULT_SOCKET.into())).filter(|_| !is_customer)
+        };
+        self.socket.clone().or_else(usual)
+    }
+}
+
+/// The owner's view of one job that was submitted from here.
+#[derive(Debug, Args)]
+pub(crate) struct OwnedJob {
+    /// The job's id
+    #[arg(value_name = "JOB", required_unless_present = "job_record")]
+    pub(crate) job: Option<JobId>,
+    #[command(flatten)]
+    pub(crate) key: KeyOption,
+    #[command(flatten)]
+    pub(crate) state: StateOption,
+    /// The job's record, if it is not in the state directory
+    #[arg(long, value_name = "FILE")]
+    pub(crate) job_record: Option<PathBuf>,
+}
+
+impl OwnedJob {
+    pub(crate) fn record(&self) -> Result<JobRecord, CliError> {
+        let record = match (&self.job_record, self.job) {
+            (Some(path), _) => records::load_file(path)?,
+            (None, Some(job)) => self.state.records()?.load(job)?,
+            (None, None) => {
+                let reason = "name a job, or give its record".to_owned();
+                return Err(ClientError::Usage { option: "JOB", reason }.into());
+            }
+        };
+        match self.job {
+            Some(job) if job != record.job() => {
+                let reason = format!("the record is of job {}", record.job());
+                Err(ClientError::WrongJob { job: job.to_string(), reason }.into())
+            }
+            _ => Ok(record),
+        }
+    }
+
+    /// Record and key, which must belong together.
+    pub(crate) fn open(&self) -> Result<(JobRecord, Arc<OwnerKey>), CliError> {
+        let record = self.record()?;
+        let owner = self.key.load()?;
+        crate::client::release::check_owner(&record, &owner)?;
+        Ok((record, owner))
+    }
+}

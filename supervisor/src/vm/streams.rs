@@ -1,0 +1,183 @@
+//! One transfer into or out of a VM, over a connection of its own. A cut connection is made again by the VM's task;
+//! the agent says where an incoming transfer goes on, the file's length says it for the result.
+
+use std::{io::SeekFrom, path::Path};
+
+use sealtune_wire::{
+    hello::Purpose,
+    stream::{StreamDecoder, StreamItem, Trailer, chunk_header, encode_end},
+    v1::Transfer,
+};
+use tokio::{
+    fs::{File, OpenOptions},
+    io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _},
+};
+
+use super::{
+    definition::VmDefinition,
+    link::{self, LinkError},
+    transport::{Connection, TransportError},
+};
+use crate::{
+    content::{ContentError, ContentStore, Source},
+    store::StreamRow,
+};
+
+/// Bytes in one chunk.
+const PART: usize = 256 << 10;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StreamError {
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    #[error("move bytes: {0}")]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Frame(#[from] sealtune_wire::frame::FrameError),
+    #[error("receive a result: {0}")]
+    Result(&'static str),
+}
+
+impl StreamError {
+    /// Whether trying again over a new connection can help.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Link(_) | Self::Transport(_) => true,
+            // The host's own disk is full or broken: trying again at once does not help.
+            Self::Io(error) => !matches!(
+                error.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::PermissionDenied
+            ),
+            Self::Frame(_) | Self::Result(_) => false,
+        }
+    }
+
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Link(_) | Self::Transport(_) => "ST-VM-41",
+            Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => "ST-VM-42",
+            Self::Io(_) => "ST-VM-43",
+            Self::Frame(error) => error.code(),
+            Self::Result(_) => "ST-VM-44",
+        }
+    }
+}
+
+/// Carries out one transfer until it is complete or fails.
+pub(crate) async fn transfer(
+    definition: &VmDefinition,
+    row: &StreamRow,
+    content: &ContentStore,
+    result: &Path,
+    result_limit: u64,
+) -> Result<(), StreamError> {
+    match &row.what {
+        Transfer::Result => receive(definition, row, result, result_limit).await,
+        what => {
+            let source = content.open_transfer(what, row.job).await;
+            send(definition, row, source).await
+        }
+    }
+}
+
+async fn send(
+    definition: &VmDefinition,
+    row: &StreamRow,
+    source: Result<Source, ContentError>,
+) -> Result<(), StreamError> {
+    let purpose = Purpose::Stream { stream: row.stream, offset: 0 };
+    let (mut connection, _, offset) = link::open(definition, purpose).await?;
+    let trailer = match source {
+        Ok(source) => match send_from(&mut connection, source, offset).await {
+            Ok(length) => Trailer::Complete { length },
+            Err(SendError::Stream(error)) => return Err(error),
+            Err(SendError::Source(error)) => {
+                tracing::warn!(job = %row.job, "content: {error}");
+                Trailer::Failed { code: error.code().to_owned() }
+            }
+        },
+        Err(error) => {
+            tracing::warn!(job = %row.job, "content: {error}");
+            Trailer::Failed { code: error.code().to_owned() }
+        }
+    };
+    connection.write_all(&encode_end(&trailer)?).await?;
+    connection.flush().await?;
+    // The agent closes when it has read the trailer; a connection that dies before that has to be made again.
+    let mut last = [0; 1];
+    let wait = connection.read(&mut last);
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(30), wait).await;
+    Ok(())
+}
+
+enum SendError {
+    Stream(StreamError),
+    Source(ContentError),
+}
+
+async fn send_from(
+    connection: &mut Connection,
+    mut source: Source,
+    offset: u64,
+) -> Result<u64, SendError> {
+    let lost = |error: std::io::Error| SendError::Stream(StreamError::Io(error));
+    source.seek(offset).await.map_err(SendError::Source)?;
+    let mut at = offset;
+    loop {
+        let part = source.next(PART).await.map_err(SendError::Source)?;
+        if part.is_empty() {
+            return Ok(at);
+        }
+        let header = chunk_header(part.len())
+            .map_err(|error| SendError::Stream(StreamError::Frame(error)))?;
+        connection.write_all(&header).await.map_err(lost)?;
+        connection.write_all(&part).await.map_err(lost)?;
+        at += part.len() as u64;
+    }
+}
+
+async fn receive(
+    definition: &VmDefinition,
+    row: &StreamRow,
+    path: &Path,
+    limit: u64,
+) -> Result<(), StreamError> {
+    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path).await?;
+    let mut at = file.seek(SeekFrom::End(0)).await?;
+    let purpose = Purpose::Stream { stream: row.stream, offset: at };
+    let (mut connection, _, _) = link::open(definition, purpose).await?;
+    let mut decoder = StreamDecoder::default();
+    let mut buffer = vec![0; PART];
+    loop {
+        let read = connection.read(&mut buffer).await?;
+        if read == 0 {
+            file.sync_data().await?;
+            return Err(TransportError::Timeout.into());
+        }
+        decoder.push(&buffer[..read]);
+        while let Some(item) = decoder.next_item()? {
+            match item {
+                StreamItem::Bytes(bytes) => {
+                    at += bytes.len() as u64;
+                    if at > limit {
+                        return Err(StreamError::Result("it is longer than the job's limit"));
+                    }
+                    file.write_all(&bytes).await?;
+                }
+                StreamItem::End(trailer) => return finish(file, at, &trailer).await,
+            }
+        }
+    }
+}
+
+async fn finish(mut file: File, at: u64, trailer: &Trailer) -> Result<(), StreamError> {
+    file.flush().await?;
+    file.sync_all().await?;
+    match trailer {
+        Trailer::Complete { length } if *length == at => Ok(()),
+        Trailer::Complete { .. } => Err(StreamError::Result("its length is not what was sent")),
+        Trailer::Failed { .. } => Err(StreamError::Result("the agent could not produce it")),
+    }
+}

@@ -1,0 +1,738 @@
+//! The one task that owns a VM: it starts the processes, keeps the control connection, stores the agent's events,
+//! carries out transfers, and ends everything in order. Others send it [`VmCommand`]s and read what it stores.
+//!
+//! It starts a new VM or takes up one that a daemon before it started; from then on both are the same.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use sealtune_job::{Effect, FailReason, Hex, JobEvent, JobId, JobKind};
+use sealtune_wire::v1::{
+    AgentReply, AgentRequest, Launched, Outcome, Rtmr3, ToAgent, ToSupervisor,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+
+use super::{
+    arguments::{Accelerator, qemu_arguments, vsock_helper_arguments},
+    link::{Link, back_off},
+    process::{self, Watched},
+    state::{VmEvent, VmFailure, VmState},
+    streams::{self, StreamError},
+    tee::{HostTee, Measured},
+    transport::Address,
+};
+use crate::{
+    api::types::VmView,
+    content::ContentStore,
+    daemon::changes::Changes,
+    store::{Store, StoreError, VmRow, now_ms},
+};
+
+/// What every VM's task needs of the daemon.
+#[derive(Debug)]
+pub(crate) struct VmContext {
+    pub(crate) store: Store,
+    pub(crate) tee: HostTee,
+    pub(crate) content: ContentStore,
+    pub(crate) changes: Changes,
+    pub(crate) qemu: PathBuf,
+    pub(crate) vsock_helper: PathBuf,
+    pub(crate) results: PathBuf,
+    pub(crate) release_time: Duration,
+    pub(crate) stop_time: Duration,
+}
+
+#[derive(Debug)]
+pub(crate) enum VmCommand {
+    Request { request: AgentRequest, reply: oneshot::Sender<Result<AgentReply, RequestError>> },
+    Stop,
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("reach the agent: the VM is not ready")]
+    NotReady,
+    #[error("reach the agent: the connection was lost")]
+    Lost,
+    #[error("get an answer: the agent refused with {0}")]
+    Refused(String),
+}
+
+enum Pending {
+    Launch,
+    PlainTerms(JobId),
+    Shutdown,
+    Command(oneshot::Sender<Result<AgentReply, RequestError>>),
+}
+
+/// Why the inner loop ended.
+enum End {
+    Ended,
+    Failed(VmFailure),
+    StopTime,
+}
+
+pub(crate) struct VmTask {
+    context: Arc<VmContext>,
+    row: VmRow,
+    state: VmState,
+    measured: Arc<Measured>,
+    commands: mpsc::Receiver<VmCommand>,
+    link: Option<Link>,
+    pending: HashMap<u64, Pending>,
+    next_request: u64,
+    active: HashSet<Hex<16>>,
+    streams: JoinSet<(Hex<16>, Result<(), StreamError>)>,
+    started: Instant,
+    stop_deadline: Option<Instant>,
+}
+
+/// A handle to a running VM's task.
+#[derive(Debug, Clone)]
+pub(crate) struct VmHandle {
+    pub(crate) job: Option<JobId>,
+    pub(crate) commands: mpsc::Sender<VmCommand>,
+}
+
+/// Boot time that is allowed: an emulated guest is slow, and large memory takes time to accept.
+pub(crate) fn boot_deadline(accelerator: Accelerator, vcpus: u32, memory_mib: u64) -> Duration {
+    let gib = memory_mib.div_ceil(1024);
+    let seconds = match accelerator {
+        Accelerator::Tcg => 180 + 4 * gib + u64::from(vcpus),
+        Accelerator::Kvm => 60 + gib,
+        Accelerator::Tdx => 120 + 2 * gib + u64::from(vcpus),
+    };
+    Duration::from_secs(seconds)
+}
+
+impl VmTask {
+    pub(crate) fn new(
+        context: Arc<VmContext>,
+        row: VmRow,
+        measured: Measured,
+    ) -> (Self, VmHandle) {
+        let (sender, commands) = mpsc::channel(16);
+        let handle = VmHandle { job: row.definition.job, commands: sender };
+        let state = match row.view.state.as_str() {
+            "defined" => VmState::Defined,
+            "starting" => VmState::Starting,
+            "ready" => VmState::Ready,
+            "draining" => VmState::Draining,
+            _ => VmState::Booting,
+        };
+        let task = Self {
+            context,
+            row,
+            state,
+            measured: Arc::new(measured),
+            commands,
+            link: None,
+            pending: HashMap::new(),
+            next_request: 1,
+            active: HashSet::new(),
+            streams: JoinSet::new(),
+            started: Instant::now(),
+            stop_deadline: None,
+        };
+        (task, handle)
+    }
+
+    /// Runs until the VM has ended and its processes are gone.
+    pub(crate) async fn run(mut self) {
+        let processes = match self.state {
+            VmState::Defined => self.start().await,
+            _ => Ok(self.find_processes()),
+        };
+        let (watched, end) = match processes {
+            Err(failure) => (Vec::new(), End::Failed(failure)),
+            Ok(watched) if watched.is_empty() => (watched, End::Ended),
+            Ok(watched) => {
+                let end = self.serve(&watched[0]).await;
+                (watched, end)
+            }
+        };
+        self.link = None;
+        for process in &watched {
+            process.end(Duration::from_secs(3)).await;
+        }
+        self.streams.shutdown().await;
+        match end {
+            End::Failed(failure) => self.step(VmEvent::Failed(failure)).await,
+            End::Ended | End::StopTime => self.step(VmEvent::Ended).await,
+        }
+        if let Err(error) = self.job_lost().await {
+            tracing::error!(vm = %self.row.definition.id, "store the end of a VM: {error}");
+        }
+        self.context.changes.announce();
+    }
+
+    async fn start(&mut self) -> Result<Vec<Watched>, VmFailure> {
+        self.step(VmEvent::Start).await;
+        let failed = |detail: String| VmFailure::Start { detail };
+        let definition = self.row.definition.clone();
+        std::fs::create_dir_all(&definition.folder).map_err(|error| failed(error.to_string()))?;
+        let mut identities = Vec::new();
+        let mut helper = None;
+        if let Address::Unix { socket } = &definition.address {
+            let device = definition.device_socket();
+            let arguments = vsock_helper_arguments(definition.cid, &device, socket);
+            let log = definition.folder.join("vsock.log");
+            let identity = process::spawn(&self.context.vsock_helper, &arguments, &log)
+                .map_err(|error| failed(error.to_string()))?;
+            helper = Some(identity);
+            wait_for_file(&device).await.map_err(|()| {
+                failed("vhost-device-vsock did not make its socket; see vsock.log".into())
+            })?;
+        }
+        let arguments = qemu_arguments(&definition.shape());
+        let log = definition.folder.join("qemu.log");
+        let qemu = process::spawn(&self.context.qemu, &arguments, &log);
+        identities.extend(qemu.as_ref().ok().copied());
+        identities.extend(helper);
+        self.row.view.pid = identities.first().map(|identity| identity.pid);
+        self.row.processes = identities;
+        let stored =
+            self.context.store.set_processes(&definition.id, &self.row.processes).await;
+        stored.map_err(|error| failed(error.to_string()))?;
+        qemu.map_err(|error| failed(error.to_string()))?;
+        self.started = Instant::now();
+        self.step(VmEvent::ProcessesRun).await;
+        Ok(self.find_processes())
+    }
+
+    /// Watches what runs; without QEMU the rest is ended and nothing is left.
+    fn find_processes(&self) -> Vec<Watched> {
+        let mut watched = Vec::new();
+        for (index, identity) in self.row.processes.iter().enumerate() {
+            match Watched::open(*identity) {
+                Ok(Some(process)) => watched.push(process),
+                Ok(None) | Err(_) if index == 0 => {
+                    for rest in &self.row.processes[1..] {
+                        if let Ok(Some(process)) = Watched::open(*rest) {
+                            process.signal(rustix::process::Signal::KILL);
+                        }
+                    }
+                    return Vec::new();
+                }
+                Ok(None) | Err(_) => {}
+            }
+        }
+        watched
+    }
+
+    async fn serve(&mut self, qemu: &Watched) -> End {
+        let definition = self.row.definition.clone();
+        let boot_limit =
+            boot_deadline(definition.accelerator, definition.vcpus, definition.memory_mib);
+        let boot_deadline = self.started + boot_limit;
+        let (links, mut new_links) = mpsc::channel(1);
+        let mut connector = self.connect(links.clone());
+        let mut ping = tokio::time::interval(Duration::from_secs(10));
+        if self.state == VmState::Draining {
+            self.stop_deadline = Some(Instant::now() + self.context.stop_time);
+        }
+        loop {
+            let booting = self.state == VmState::Booting;
+            let stop_at = self.stop_deadline;
+            let outcome = tokio::select! {
+                () = qemu.ended() => return End::Ended,
+                () = tokio::time::sleep_until(boot_deadline), if booting => {
+                    return End::Failed(VmFailure::BootDeadline);
+                }
+                () = wait_until(stop_at), if stop_at.is_some() => return End::StopTime,
+                Some(link) = new_links.recv() => {
+                    self.link = Some(link);
+                    self.launch().await
+                }
+                message = receive(&mut self.link), if self.link.is_some() => match message {
+                    Some(message) => match self.handle(message).await {
+                        Ok(()) => Ok(()),
+                        Err(Broken::Link) => Err(()),
+                        Err(Broken::Vm(failure)) => return End::Failed(failure),
+                    },
+                    None => Err(()),
+                },
+                Some(command) = self.commands.recv() => self.command(command).await,
+                Some(finished) = self.streams.join_next(), if !self.streams.is_empty() => {
+                    self.stream_finished(finished).await;
+                    Ok(())
+                }
+                _ = ping.tick(), if self.link.is_some() => {
+                    self.send(&ToAgent::Ping { nonce: self.next_request }).await
+                }
+            };
+            if outcome.is_err() {
+                self.link = None;
+                for (_, pending) in self.pending.drain() {
+                    if let Pending::Command(reply) = pending {
+                        let _ = reply.send(Err(RequestError::Lost));
+                    }
+                }
+                connector.abort();
+                connector = self.connect(links.clone());
+            }
+        }
+    }
+
+    /// Tries to connect until it succeeds; the new link arrives by the channel.
+    fn connect(&self, links: mpsc::Sender<Link>) -> tokio::task::JoinHandle<()> {
+        let definition = self.row.definition.clone();
+        let store = self.context.store.clone();
+        tokio::spawn(async move {
+            for attempt in 0.. {
+                let opened = async {
+                    let generation = store.next_generation(&definition.id).await?;
+                    let acknowledged = store.acknowledged(&definition.id).await?;
+                    Ok::<_, StoreError>(Link::open(&definition, generation, acknowledged).await)
+                };
+                match opened.await {
+                    Ok(Ok(link)) => {
+                        let _ = links.send(link).await;
+                        return;
+                    }
+                    Ok(Err(error)) => tracing::debug!(vm = %definition.id, "not connected: {error}"),
+                    Err(error) => tracing::error!(vm = %definition.id, "{error}"),
+                }
+                tokio::time::sleep(back_off(attempt)).await;
+            }
+        })
+    }
+
+    async fn send(&mut self, message: &ToAgent) -> Result<(), ()> {
+        let Some(link) = &mut self.link else {
+            return Err(());
+        };
+        link.send(message).await.map_err(|error| tracing::debug!("send: {error}"))
+    }
+
+    async fn request(&mut self, request: AgentRequest, pending: Pending) -> Result<(), ()> {
+        let id = self.next_request;
+        self.next_request += 1;
+        self.pending.insert(id, pending);
+        self.send(&ToAgent::Request { id, request }).await
+    }
+
+    async fn launch(&mut self) -> Result<(), ()> {
+        use base64::Engine as _;
+        let configuration =
+            base64::engine::general_purpose::STANDARD.encode(&self.row.definition.launch);
+        self.request(AgentRequest::Launch { configuration }, Pending::Launch).await
+    }
+
+    async fn command(&mut self, command: VmCommand) -> Result<(), ()> {
+        match command {
+            VmCommand::Stop => {
+                self.begin_stop().await;
+                Ok(())
+            }
+            VmCommand::Request { request, reply } => {
+                if self.state != VmState::Ready || self.link.is_none() {
+                    let _ = reply.send(Err(RequestError::NotReady));
+                    return Ok(());
+                }
+                self.request(request, Pending::Command(reply)).await
+            }
+        }
+    }
+
+    async fn begin_stop(&mut self) {
+        if self.stop_deadline.is_some() {
+            return;
+        }
+        self.step(VmEvent::StopAsked).await;
+        self.stop_deadline = Some(Instant::now() + self.context.stop_time);
+        // A VM that cannot be asked is ended when the deadline has passed.
+        let _ = self.request(AgentRequest::Shutdown, Pending::Shutdown).await;
+    }
+
+    async fn handle(&mut self, message: ToSupervisor) -> Result<(), Broken> {
+        match message {
+            ToSupervisor::Ping { nonce } => {
+                self.send(&ToAgent::Pong { nonce }).await.map_err(|()| Broken::Link)
+            }
+            ToSupervisor::Pong { .. } => Ok(()),
+            ToSupervisor::Reply { id, outcome } => self.reply(id, outcome).await,
+            ToSupervisor::Request { id, request } => {
+                let context = self.context.clone();
+                let answer = context
+                    .tee
+                    .answer(&self.row.definition, &self.measured, &context.store, &request)
+                    .await;
+                let outcome = match answer {
+                    Ok(reply) => Outcome::Ok(reply),
+                    Err(error) => {
+                        tracing::warn!(vm = %self.row.definition.id, "{error}");
+                        Outcome::Error { code: error.code().to_owned() }
+                    }
+                };
+                self.send(&ToAgent::Reply { id, outcome }).await.map_err(|()| Broken::Link)
+            }
+            ToSupervisor::Event { sequence, event } => self.event(sequence, event).await,
+        }
+    }
+
+    async fn reply(&mut self, id: u64, outcome: Outcome<AgentReply>) -> Result<(), Broken> {
+        let Some(pending) = self.pending.remove(&id) else {
+            return Ok(());
+        };
+        match (pending, outcome) {
+            (Pending::Command(reply), outcome) => {
+                let _ = reply.send(match outcome {
+                    Outcome::Ok(answer) => Ok(answer),
+                    Outcome::Error { code } => Err(RequestError::Refused(code)),
+                });
+            }
+            (Pending::Launch, Outcome::Ok(AgentReply::Launched(launched))) => {
+                self.launched(launched).await;
+            }
+            (Pending::Launch, Outcome::Error { code }) => {
+                return Err(Broken::Vm(VmFailure::Launch { code }));
+            }
+            (Pending::PlainTerms(job), Outcome::Ok(_)) => {
+                self.apply(job, &JobEvent::Accepted).await;
+            }
+            (Pending::PlainTerms(job), Outcome::Error { code }) => {
+                let refused = JobEvent::AgentFailed(FailReason::Refused { code });
+                self.apply(job, &refused).await;
+            }
+            (Pending::Launch | Pending::Shutdown, _) => {}
+        }
+        Ok(())
+    }
+
+    async fn launched(&mut self, launched: Launched) {
+        let first = self.state != VmState::Ready;
+        let view = &mut self.row.view;
+        if first && view.ready_ms.is_none() {
+            view.ready_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
+        }
+        view.instance = Some(launched.instance.to_string());
+        view.kernel = Some(launched.kernel.chars().take(128).collect());
+        view.resident_kib = Some(launched.resident_kib);
+        view.rtmr3 = Some(
+            match launched.rtmr3 {
+                Rtmr3::Available => "available",
+                Rtmr3::Unavailable => "unavailable",
+            }
+            .to_owned(),
+        );
+        if self.stop_deadline.is_some() {
+            // Asked to stop while it booted: now it can be asked.
+            let _ = self.request(AgentRequest::Shutdown, Pending::Shutdown).await;
+            return;
+        }
+        self.step(VmEvent::LaunchAccepted).await;
+        if let Some(job) = self.row.definition.job {
+            // After a restart of the daemon the job may be long past this; then the machine denies it.
+            self.apply(job, &JobEvent::VmReady).await;
+            self.open_streams().await;
+            self.try_complete().await;
+        }
+    }
+
+    async fn event(
+        &mut self,
+        sequence: u64,
+        event: sealtune_wire::v1::AgentEvent,
+    ) -> Result<(), Broken> {
+        let context = self.context.clone();
+        let (definition, measured) = (&self.row.definition, &self.measured);
+        let bundle = |evidence: &sealtune_wire::v1::Evidence| {
+            let bundle = context.tee.bundle(definition, measured, evidence).ok()?;
+            String::from_utf8(bundle.to_bytes().ok()?).ok()
+        };
+        let vm_job = definition.job.map(|job| (job, self.row.attempt));
+        let id = definition.id.clone();
+        let recorded = context.store.record_event(&id, vm_job, sequence, &event, bundle).await;
+        let outcome = match recorded {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                // Not acknowledged: the agent sends it again on the next connection.
+                tracing::error!(vm = %id, "store an event: {error}");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                return Err(Broken::Link);
+            }
+        };
+        self.row.acknowledged = sequence;
+        let sent = self.send(&ToAgent::Acknowledge { sequence }).await;
+        if outcome.changed.is_some() {
+            self.context.changes.announce();
+        }
+        self.perform(&outcome.effects).await;
+        if outcome.stream_wanted {
+            self.open_streams().await;
+        }
+        if outcome.done {
+            self.try_complete().await;
+        }
+        if let Some(code) = outcome.fatal {
+            return Err(Broken::Vm(VmFailure::Fatal { code: code.chars().take(32).collect() }));
+        }
+        sent.map_err(|()| Broken::Link)
+    }
+
+    /// Applies an event to the VM's job and performs what follows.
+    async fn apply(&mut self, job: JobId, event: &JobEvent) {
+        let release = i64::try_from(self.context.release_time.as_millis()).unwrap_or(i64::MAX);
+        match self.context.store.apply(job, event, release).await {
+            Ok((_, effects)) => {
+                self.context.changes.announce();
+                Box::pin(self.perform(&effects)).await;
+            }
+            Err(StoreError::Denied(denied)) => tracing::debug!(%job, "{denied}"),
+            Err(error) => tracing::error!(%job, "{error}"),
+        }
+    }
+
+    async fn perform(&mut self, effects: &[Effect]) {
+        for effect in effects {
+            match effect {
+                Effect::StopVm => self.begin_stop().await,
+                // The scheduler looks at the store whenever something has changed.
+                Effect::StartVm | Effect::StartReleaseDeadline => self.context.changes.announce(),
+                Effect::SendPlainTerms => self.send_plain_terms().await,
+                Effect::DiscardPartialResult => {
+                    if let Some(job) = self.row.definition.job {
+                        let _ = std::fs::remove_file(self.partial_result(job));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send_plain_terms(&mut self) {
+        let Some(job) = self.row.definition.job else {
+            return;
+        };
+        match self.context.store.job(job).await {
+            Ok(row) => {
+                if let Some(mut terms) = row.submission.terms {
+                    terms.attempt = row.attempt;
+                    let _ =
+                        self.request(AgentRequest::Start { terms }, Pending::PlainTerms(job)).await;
+                }
+            }
+            Err(error) => tracing::error!(%job, "{error}"),
+        }
+    }
+
+    fn partial_result(&self, job: JobId) -> PathBuf {
+        self.context.results.join(format!("{job}.{}.part", self.row.attempt))
+    }
+
+    /// Starts every transfer that the agent wants and that does not run yet.
+    async fn open_streams(&mut self) {
+        let rows = match self.context.store.open_streams(&self.row.definition.id).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::error!("{error}");
+                return;
+            }
+        };
+        for row in rows {
+            if Some(row.job) != self.row.definition.job || !self.active.insert(row.stream) {
+                continue;
+            }
+            let (context, definition) = (self.context.clone(), self.row.definition.clone());
+            let partial = self.partial_result(row.job);
+            self.streams.spawn(async move {
+                // The zip, its seal and its frames are a little longer than what is packed.
+                let limit = match context.store.job(row.job).await {
+                    Ok(job) => job.submission.limits.output_bytes.saturating_mul(2) + (16 << 20),
+                    Err(_) => 0,
+                };
+                let mut attempt = 0;
+                loop {
+                    let moved =
+                        streams::transfer(&definition, &row, &context.content, &partial, limit);
+                    match moved.await {
+                        Err(error) if error.is_passing() => {
+                            tracing::debug!(vm = %definition.id, "transfer: {error}");
+                            tokio::time::sleep(back_off(attempt)).await;
+                            attempt += 1;
+                        }
+                        ended => return (row.stream, ended),
+                    }
+                }
+            });
+        }
+    }
+
+    async fn stream_finished(
+        &mut self,
+        finished: Result<(Hex<16>, Result<(), StreamError>), tokio::task::JoinError>,
+    ) {
+        let Ok((stream, outcome)) = finished else {
+            return;
+        };
+        if let Err(error) = self.context.store.stream_done(&self.row.definition.id, &stream).await {
+            tracing::error!("{error}");
+        }
+        self.active.remove(&stream);
+        match (outcome, self.row.definition.job) {
+            (Ok(()), _) => self.try_complete().await,
+            (Err(error), Some(job)) => {
+                tracing::warn!(%job, "transfer: {error}");
+                let code = error.code().to_owned();
+                self.apply(job, &JobEvent::AgentFailed(FailReason::Host { code })).await;
+            }
+            (Err(_), None) => {}
+        }
+    }
+
+    /// Delivered means: result and receipt are on this disk, and the result is what the agent says it is.
+    async fn try_complete(&mut self) {
+        let Some(job) = self.row.definition.job else {
+            return;
+        };
+        let partial = self.partial_result(job);
+        match completion(&self.context, &self.row, job, &partial).await {
+            Ok(Completion::NotYet) => {}
+            Ok(Completion::Stored) => self.apply(job, &JobEvent::Stored).await,
+            Ok(Completion::Wrong) => {
+                let code = "ST-VM-45".to_owned();
+                self.apply(job, &JobEvent::AgentFailed(FailReason::Guest { code })).await;
+            }
+            Err(error) => tracing::error!(%job, "complete a job: {error}"),
+        }
+    }
+
+    async fn job_lost(&mut self) -> Result<(), StoreError> {
+        let Some(job) = self.row.definition.job else {
+            return Ok(());
+        };
+        let row = self.context.store.job(job).await?;
+        if row.state.is_final() || row.vm.as_deref() != Some(&self.row.definition.id) {
+            return Ok(());
+        }
+        tracing::warn!(%job, vm = %self.row.definition.id, "the VM is lost");
+        self.apply(job, &JobEvent::VmLost).await;
+        Ok(())
+    }
+
+    async fn step(&mut self, event: VmEvent) {
+        let Some(next) = self.state.after(&event) else {
+            return;
+        };
+        let id = &self.row.definition.id;
+        match &next {
+            VmState::Failed { reason } => tracing::warn!(vm = %id, "{reason} [{}]", reason.code()),
+            next => tracing::info!(vm = %id, "VM is {}", next.name()),
+        }
+        self.row.view.failure = match &next {
+            VmState::Failed { reason } => Some(format!("{}: {reason}", reason.code())),
+            _ => None,
+        };
+        self.state = next;
+        self.row.view.state = self.state.name().to_owned();
+        let open = !self.state.is_final();
+        if let Err(error) = self.context.store.set_vm_view(&self.row.view, open).await {
+            tracing::error!("{error}");
+        }
+        self.context.changes.announce();
+    }
+}
+
+enum Broken {
+    Link,
+    Vm(VmFailure),
+}
+
+enum Completion {
+    NotYet,
+    Stored,
+    Wrong,
+}
+
+async fn completion(
+    context: &VmContext,
+    vm: &VmRow,
+    job: JobId,
+    partial: &std::path::Path,
+) -> Result<Completion, StoreError> {
+    let row = context.store.job(job).await?;
+    let Some(result) = row.result.as_ref().filter(|_| row.state.name() == "delivering") else {
+        return Ok(Completion::NotYet);
+    };
+    let receipt = context.store.receipt(job).await?;
+    let receipted = receipt.is_some_and(|(attempt, _)| attempt == vm.attempt);
+    let open = !context.store.open_streams(&vm.definition.id).await?.is_empty();
+    if open || (row.kind() == JobKind::Sealed && !receipted) {
+        return Ok(Completion::NotYet);
+    }
+    let target = context.results.join(format!("{job}.result"));
+    if partial.exists() {
+        let path = partial.to_owned();
+        let found = tokio::task::spawn_blocking(move || {
+            let file = std::fs::File::open(path)?;
+            sealtune_content::identify(file, sealtune_content::Scheme::Sha256)
+                .map_err(std::io::Error::other)
+        });
+        let matches = matches!(found.await, Ok(Ok(id)) if id == result.sha256);
+        if !matches {
+            return Ok(Completion::Wrong);
+        }
+        let moved = std::fs::rename(partial, &target).and_then(|()| {
+            std::fs::File::open(&context.results).and_then(|directory| directory.sync_all())
+        });
+        if let Err(error) = moved {
+            return Err(StoreError::Directory { path: target, error });
+        }
+    }
+    Ok(if target.exists() { Completion::Stored } else { Completion::NotYet })
+}
+
+async fn receive(link: &mut Option<Link>) -> Option<ToSupervisor> {
+    match link {
+        Some(link) => link.receive().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn wait_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A helper's socket appears within milliseconds.
+async fn wait_for_file(path: &std::path::Path) -> Result<(), ()> {
+    for _ in 0..500 {
+        if path.exists() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Err(())
+}
+
+/// The view of a VM that has been decided on and not started.
+pub(crate) fn first_view(definition: &super::definition::VmDefinition) -> VmView {
+    VmView {
+        vm: definition.id.clone(),
+        state: VmState::Defined.name().to_owned(),
+        role: "worker".to_owned(),
+        job: definition.job,
+        cid: definition.cid,
+        pid: None,
+        accelerator: definition.accelerator.name().to_owned(),
+        vcpus: definition.vcpus,
+        memory_mib: definition.memory_mib,
+        started: now_ms(),
+        ready_ms: None,
+        resident_kib: None,
+        kernel: None,
+        instance: None,
+        rtmr3: None,
+        failure: None,
+    }
+}

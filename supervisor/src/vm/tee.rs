@@ -1,0 +1,221 @@
+//! The host's part in evidence: boot measurements, image identity, collateral, and with the feature `simulated-tee`
+//! the stand-in for the hardware.
+
+use base64::Engine as _;
+use sealtune_evidence::{
+    BootFiles, BootMeasurement, EvidenceBundle, ImageIdentity, Shape, Tee, layout1,
+};
+use sealtune_wire::v1::{Evidence, HostReply, HostRequest};
+
+use super::definition::VmDefinition;
+use crate::store::{Store, StoreError};
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TeeError {
+    #[error("read {path}: {error}")]
+    Read { path: String, error: std::io::Error },
+    #[error("measure the VM: {0}")]
+    Measure(#[from] sealtune_seal::canonical::CanonicalError),
+    #[error("understand the agent's evidence")]
+    AgentEvidence,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[cfg(not(feature = "simulated-tee"))]
+    #[error("stand in for the TEE: this build has no simulated TEE")]
+    NoSimulation,
+    #[cfg(feature = "simulated-tee")]
+    #[error("simulate: {0}")]
+    Simulated(#[from] sealtune_evidence::simulated::SimulatedError),
+}
+
+impl TeeError {
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "ST-VM-30",
+            Self::Measure(_) => "ST-VM-31",
+            Self::AgentEvidence => "ST-VM-32",
+            Self::Store(error) => error.code(),
+            #[cfg(not(feature = "simulated-tee"))]
+            Self::NoSimulation => "ST-VM-33",
+            #[cfg(feature = "simulated-tee")]
+            Self::Simulated(_) => "ST-VM-34",
+        }
+    }
+}
+
+/// One VM's measurements, made from the files it is started from.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    pub(crate) boot: BootMeasurement,
+}
+
+pub(crate) fn measure(definition: &VmDefinition) -> Result<Measured, TeeError> {
+    let digest = |path: &std::path::Path| {
+        std::fs::read(path)
+            .map(|bytes| layout1::file_digest(&bytes))
+            .map_err(|error| TeeError::Read { path: path.display().to_string(), error })
+    };
+    let files = BootFiles {
+        firmware: digest(&definition.firmware)?,
+        kernel: digest(&definition.kernel)?,
+        initramfs: digest(&definition.initramfs)?,
+        cmdline: definition.command_line.clone(),
+    };
+    let shape = Shape { vcpus: definition.vcpus, memory_mib: definition.memory_mib };
+    Ok(Measured { boot: layout1::measure(&files, shape)? })
+}
+
+/// What stands in for the hardware, or says that it does not.
+#[derive(Debug)]
+pub(crate) struct HostTee {
+    #[cfg(feature = "simulated-tee")]
+    platform: sealtune_evidence::simulated::SimulatedPlatform,
+}
+
+impl HostTee {
+    #[cfg(not(feature = "simulated-tee"))]
+    pub(crate) fn open(_state: &std::path::Path) -> Result<Self, TeeError> {
+        Ok(Self {})
+    }
+
+    /// Loads the development platform of this state directory, or makes it.
+    #[cfg(feature = "simulated-tee")]
+    pub(crate) fn open(state: &std::path::Path) -> Result<Self, TeeError> {
+        use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+
+        use sealtune_evidence::simulated::{PlatformFiles, SimulatedPlatform};
+        let path = state.join("simulated-platform.json");
+        let failed = |error| TeeError::Read { path: path.display().to_string(), error };
+        let files = if path.exists() {
+            PlatformFiles::from_json(&std::fs::read(&path).map_err(failed)?)?
+        } else {
+            let seed = sealtune_seal::Secret::random()
+                .map_err(|error| failed(std::io::Error::other(error)))?;
+            let files = SimulatedPlatform::create(&seed, now_seconds())?;
+            let mut file = tempfile::Builder::new()
+                .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .tempfile_in(state)
+                .map_err(failed)?;
+            file.write_all(&files.to_json()?).map_err(failed)?;
+            file.as_file().sync_all().map_err(failed)?;
+            file.persist(&path).map_err(|error| failed(error.error))?;
+            files
+        };
+        let platform = SimulatedPlatform::load(&files)?;
+        // For `--simulated-root`: public, and useless outside this machine's development.
+        let root = state.join("simulated-root.der");
+        let mut options = std::fs::OpenOptions::new();
+        options.create(true).write(true).truncate(true).mode(0o644);
+        let mut file = options.open(&root).map_err(failed)?;
+        file.write_all(&platform.root_der()).map_err(failed)?;
+        Ok(Self { platform })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        if cfg!(feature = "simulated-tee") { "simulated" } else { "tdx" }
+    }
+
+    /// Answers the agent of one VM, for that VM only.
+    pub(crate) async fn answer(
+        &self,
+        definition: &VmDefinition,
+        measured: &Measured,
+        store: &Store,
+        request: &HostRequest,
+    ) -> Result<HostReply, TeeError> {
+        #[cfg(not(feature = "simulated-tee"))]
+        {
+            let _ = (definition, measured, store, request);
+            Err(TeeError::NoSimulation)
+        }
+        #[cfg(feature = "simulated-tee")]
+        self.simulate(definition, measured, store, request).await
+    }
+
+    #[cfg(feature = "simulated-tee")]
+    async fn simulate(
+        &self,
+        definition: &VmDefinition,
+        measured: &Measured,
+        store: &Store,
+        request: &HostRequest,
+    ) -> Result<HostReply, TeeError> {
+        use sealtune_evidence::{Event, EventLog, event_log::RUNTIME_REGISTER};
+        let mut log: EventLog = serde_json::from_str(&store.rtmr3(&definition.id).await?)
+            .map_err(|_| TeeError::AgentEvidence)?;
+        match request {
+            HostRequest::SimulatedReport => {
+                Ok(HostReply::SimulatedReport { mr_config_id: definition.mr_config_id })
+            }
+            HostRequest::SimulatedExtend { name, payload } => {
+                let payload = hex::decode(payload).map_err(|_| TeeError::AgentEvidence)?;
+                log.push(Event::new(3, name.as_str(), payload));
+                log.check_events().map_err(|_| TeeError::AgentEvidence)?;
+                let text = serde_json::to_string(&log).map_err(|_| TeeError::AgentEvidence)?;
+                store.set_rtmr3(&definition.id, &text).await?;
+                Ok(HostReply::Extended)
+            }
+            HostRequest::SimulatedQuote { report_data } => {
+                let registers = &measured.boot.registers;
+                let quote = self.platform.quote(&sealtune_evidence::simulated::QuoteRequest {
+                    mrtd: registers.mrtd,
+                    rtmr: [
+                        registers.rtmr0,
+                        registers.rtmr1,
+                        registers.rtmr2,
+                        log.replay()[RUNTIME_REGISTER],
+                    ],
+                    mr_config_id: definition.mr_config_id.0.into(),
+                    report_data: report_data.0,
+                })?;
+                let quote = base64::engine::general_purpose::STANDARD.encode(quote);
+                Ok(HostReply::SimulatedQuote { quote })
+            }
+        }
+    }
+
+    /// Makes a bundle of what the agent sent and what the host knows.
+    pub(crate) fn bundle(
+        &self,
+        definition: &VmDefinition,
+        measured: &Measured,
+        evidence: &Evidence,
+    ) -> Result<EvidenceBundle, TeeError> {
+        let decode = |text: &str| {
+            base64::engine::general_purpose::STANDARD
+                .decode(text)
+                .map_err(|_| TeeError::AgentEvidence)
+        };
+        let guest: sealtune_evidence::EventLog =
+            serde_json::from_str(&evidence.event_log).map_err(|_| TeeError::AgentEvidence)?;
+        let mut event_log = measured.boot.log.clone();
+        for event in guest.events {
+            event_log.push(event);
+        }
+        #[cfg(feature = "simulated-tee")]
+        let collateral = Some(self.platform.collateral(now_seconds())?);
+        #[cfg(not(feature = "simulated-tee"))]
+        let collateral = None;
+        let bundle = EvidenceBundle {
+            version: 1,
+            tee: Tee::Tdx,
+            quote: decode(&evidence.quote)?.into(),
+            event_log,
+            launch: definition.launch.as_bytes().to_vec().into(),
+            claims: evidence.claims.as_bytes().to_vec().into(),
+            image: ImageIdentity {
+                name: definition.image_name.clone(),
+                version: definition.image_version.clone(),
+            },
+            gpu: Vec::new(),
+            collateral,
+        };
+        bundle.validate().map_err(|_| TeeError::AgentEvidence)?;
+        Ok(bundle)
+    }
+}
+
+#[cfg(feature = "simulated-tee")]
+fn now_seconds() -> u64 {
+    jiff::Timestamp::now().as_second().unsigned_abs()
+}
