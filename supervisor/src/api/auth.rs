@@ -42,8 +42,7 @@ pub(crate) async fn signed_by(
     digest.copy_from_slice(hash.as_ref());
     let job = job.map(|job| job.to_string());
     let path = received.uri.path_and_query().map_or(received.uri.path(), |path| path.as_str());
-    let call =
-        Call { method: received.method.as_str(), path, body: digest, job: job.as_deref() };
+    let call = Call { method: received.method.as_str(), path, body: digest, job: job.as_deref() };
     let now = jiff::Timestamp::now().as_second();
     let verified =
         verify_call(&headers, &call, now.unsigned_abs(), ALLOWED_SKEW).map_err(refused)?;
@@ -60,9 +59,9 @@ pub(crate) async fn job_of(
     received: &Received<'_>,
     job: &str,
 ) -> Result<JobRow, ApiError> {
-    let job: JobId = job.parse().map_err(|error: sealtune_job::JobIdError| {
-        ApiError::bad_request(error.to_string())
-    })?;
+    let job: JobId = job
+        .parse()
+        .map_err(|error: sealtune_job::JobIdError| ApiError::bad_request(error.to_string()))?;
     if caller == Caller::Operator {
         return Ok(shared.context.store.job(job).await?);
     }

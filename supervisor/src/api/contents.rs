@@ -1,11 +1,6 @@
 //! Content of the daemon's own store, for the operator.
 
-use axum::{
-    Json,
-    body::Body,
-    extract::State,
-    http::StatusCode,
-};
+use axum::{Json, body::Body, extract::State, http::StatusCode};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;

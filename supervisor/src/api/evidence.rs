@@ -123,7 +123,10 @@ pub(crate) async fn receipt(
 }
 
 /// Puts together what is stored as JSON texts, without changing a byte of them.
-fn package(envelope: &str, [offer, start, receipt]: [Option<String>; 3]) -> Result<String, ApiError> {
+fn package(
+    envelope: &str,
+    [offer, start, receipt]: [Option<String>; 3],
+) -> Result<String, ApiError> {
     let raw = |text: &str| {
         serde_json::value::RawValue::from_string(text.to_owned())
             .map_err(|error| ApiError::bad_request(format!("understand stored evidence: {error}")))

@@ -82,12 +82,7 @@ fn check(shared: &Shared, submission: &Submission) -> Result<(), ApiError> {
     match (&submission.terms, submission.kind) {
         (Some(terms), JobKind::Plain) => {
             terms.validate().map_err(|error| {
-                ApiError::new(
-                    StatusCode::BAD_REQUEST,
-                    error.code(),
-                    error.to_string(),
-                    error.fix(),
-                )
+                ApiError::new(StatusCode::BAD_REQUEST, error.code(), error.to_string(), error.fix())
             })?;
             let same = terms.job == submission.job
                 && terms.owner == submission.owner
@@ -95,7 +90,11 @@ fn check(shared: &Shared, submission: &Submission) -> Result<(), ApiError> {
                 && terms.model.id == submission.model
                 && terms.dataset.id == submission.dataset
                 && terms.limits == submission.limits;
-            if same { Ok(()) } else { Err(ApiError::bad_request("accept terms that differ from their submission")) }
+            if same {
+                Ok(())
+            } else {
+                Err(ApiError::bad_request("accept terms that differ from their submission"))
+            }
         }
         (None, JobKind::Sealed) => Ok(()),
         (Some(_), JobKind::Sealed) => {
@@ -304,7 +303,9 @@ pub(crate) async fn plain_log(
         let some = !texts.is_empty() || !metrics.is_empty();
         if some || row.state.is_final() || !deadline.is_open() {
             if hidden && !some {
-                return Err(ApiError::not_found("a plain log: this job's log is sealed to its owner"));
+                return Err(ApiError::not_found(
+                    "a plain log: this job's log is sealed to its owner",
+                ));
             }
             let last = |rows: &[(u64, String)]| rows.last().map_or(query.from, |(n, _)| *n);
             let next = last(&texts).max(last(&metrics));

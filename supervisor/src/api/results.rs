@@ -34,9 +34,9 @@ pub(crate) async fn result(
     let path = shared.results.join(format!("{}.result", row.id()));
     let mut file = tokio::fs::File::open(&path).await?;
     let length = file.metadata().await?.len();
-    let asked = headers.get(header::RANGE).map(|value| {
-        value.to_str().ok().and_then(|text| parse_range(text, length))
-    });
+    let asked = headers
+        .get(header::RANGE)
+        .map(|value| value.to_str().ok().and_then(|text| parse_range(text, length)));
     let (status, first, last) = match asked {
         None => (StatusCode::OK, 0, length.saturating_sub(1)),
         Some(Some((first, last))) => (StatusCode::PARTIAL_CONTENT, first, last),
@@ -67,12 +67,9 @@ pub(crate) async fn result(
         .header(header::ACCEPT_RANGES, "bytes")
         .header(header::CONTENT_LENGTH, left);
     if status == StatusCode::PARTIAL_CONTENT {
-        response =
-            response.header(header::CONTENT_RANGE, format!("bytes {first}-{last}/{length}"));
+        response = response.header(header::CONTENT_RANGE, format!("bytes {first}-{last}/{length}"));
     }
-    response
-        .body(Body::from_stream(body))
-        .map_err(|error| ApiError::bad_request(error.to_string()))
+    response.body(Body::from_stream(body)).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
 /// One range: `bytes=A-`, `bytes=A-B` or `bytes=-N`.

@@ -202,4 +202,3 @@ pub(crate) struct ContentView {
 pub(crate) struct ErrorBody {
     pub(crate) error: FailureView,
 }
-

@@ -92,7 +92,14 @@ mod tests {
     #[test]
     fn ranges_must_fit_the_named_length() {
         assert_eq!(parse_range("bytes 0-9/20", 20), Some((0, 9)));
-        for bad in ["bytes 0-9/21", "bytes 9-0/20", "bytes 0-20/20", "0-9/20", "bytes */20", "bytes a-b/20"] {
+        for bad in [
+            "bytes 0-9/21",
+            "bytes 9-0/20",
+            "bytes 0-20/20",
+            "0-9/20",
+            "bytes */20",
+            "bytes a-b/20",
+        ] {
             assert_eq!(parse_range(bad, 20), None, "{bad}");
         }
     }

@@ -7,7 +7,10 @@ use futures_util::Stream;
 use reqwest::{StatusCode, header};
 use sealtune_content::ContentId;
 
-use super::{ContentError, digest_hex, source::{Rest, Source}};
+use super::{
+    ContentError, digest_hex,
+    source::{Rest, Source},
+};
 
 /// How often one read position is tried before the source is given up.
 const TRIES: u32 = 4;
@@ -111,8 +114,16 @@ impl HttpBody {
             }
             Err(error) => return Err(ContentError::Http(error.without_url().to_string())),
         };
-        let partial = answer.status() == StatusCode::PARTIAL_CONTENT;
-        if !partial && !(answer.status() == StatusCode::OK && self.at == 0) {
+        let range = answer.headers().get(header::CONTENT_RANGE);
+        let starts_here = range
+            .and_then(|range| range.to_str().ok())
+            .is_some_and(|range| range.starts_with(&format!("bytes {}-", self.at)));
+        let usable = match answer.status() {
+            StatusCode::PARTIAL_CONTENT => starts_here,
+            StatusCode::OK => self.at == 0,
+            _ => false,
+        };
+        if !usable {
             return Err(ContentError::Http(format!(
                 "the source answered {} to a range request",
                 answer.status()
@@ -122,3 +133,7 @@ impl HttpBody {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -45,8 +45,12 @@ impl ContentError {
 
     pub(crate) fn fix(&self) -> &'static str {
         match self {
-            Self::Unknown(_) => "add it with `sealtune content put FILE`, or name a source in the configuration",
-            Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => "make space on the disk of the state directory",
+            Self::Unknown(_) => {
+                "add it with `sealtune content put FILE`, or name a source in the configuration"
+            }
+            Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                "make space on the disk of the state directory"
+            }
             Self::Io(_) | Self::Identify(_) => "check the file and its permissions",
             Self::Http(_) => "check the source's address and that it answers range requests",
             Self::Length { .. } => "check the length in the content id",

@@ -22,9 +22,8 @@ pub(super) fn identify_both(path: &Path) -> Result<(ContentId, ContentId), Conte
         sha256.update(&part[..read]);
         zg.update(&part[..read]);
     }
-    let failed = |error: sealtune_content::merkle::MerkleError| {
-        ContentError::Identify(error.to_string())
-    };
+    let failed =
+        |error: sealtune_content::merkle::MerkleError| ContentError::Identify(error.to_string());
     Ok((sha256.finish().map_err(failed)?, zg.finish().map_err(failed)?))
 }
 

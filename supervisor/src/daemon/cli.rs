@@ -10,7 +10,9 @@ use super::{
 };
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  sealtune serve --image ./image --layers ./layers --state-dir ./state --socket ./state/socket\n  sealtune serve --config /etc/sealtune/sealtune.toml --accelerator tcg")]
+#[command(
+    after_help = "Examples:\n  sealtune serve --image ./image --layers ./layers --state-dir ./state --socket ./state/socket\n  sealtune serve --config /etc/sealtune/sealtune.toml --accelerator tcg"
+)]
 pub(crate) struct ServeArgs {
     /// Configuration file
     #[arg(long, env = "SEALTUNE_CONFIG")]

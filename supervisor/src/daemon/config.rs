@@ -226,7 +226,9 @@ mod tests {
     #[test]
     fn unknown_keys_and_impossible_values_are_refused() {
         assert!(toml::from_str::<Given>("vcpu = 4").is_err());
-        for bad in ["listen = 'here'", "max_vms = 0", "memory_mib = 1", "content_urls = ['ftp://x/{id}']"] {
+        for bad in
+            ["listen = 'here'", "max_vms = 0", "memory_mib = 1", "content_urls = ['ftp://x/{id}']"]
+        {
             let file: Given = toml::from_str(bad).expect(bad);
             let error = Config::resolve(Given::default(), file).expect_err(bad);
             assert_eq!(error.code(), "ST-CONFIG-03");

@@ -67,11 +67,17 @@ impl PoolError {
     pub(crate) fn fix(&self) -> &'static str {
         match self {
             Self::Full(_) => "wait for a VM to end, or raise --max-vms",
-            Self::NoSuchImage(_) => "name a root that `sealtune image ls` or the provider's /v1/health lists",
+            Self::NoSuchImage(_) => {
+                "name a root that `sealtune image ls` or the provider's /v1/health lists"
+            }
             Self::NotRunning(_) => "list VMs with `sealtune vm ls`",
             Self::Ending => "try again when the daemon is up",
-            Self::Request(RequestError::NotReady | RequestError::Lost) => "try again in a few seconds",
-            Self::Request(RequestError::Refused(_)) => "look the code up with `sealtune-verify explain`",
+            Self::Request(RequestError::NotReady | RequestError::Lost) => {
+                "try again in a few seconds"
+            }
+            Self::Request(RequestError::Refused(_)) => {
+                "look the code up with `sealtune-verify explain`"
+            }
             Self::Memory(_) => "ask for at least 256 MiB",
             Self::Store(error) => error.fix(),
             Self::Image(error) => error.fix(),

@@ -1,6 +1,11 @@
 //! Start and end of the daemon. Ending it leaves the VMs running: the next one takes them up.
 
-use std::{os::unix::fs::PermissionsExt as _, path::{Path, PathBuf}, sync::Arc, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::net::{TcpListener, UnixListener};
 

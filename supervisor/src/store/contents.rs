@@ -53,7 +53,8 @@ impl Store {
     }
 
     pub(crate) async fn contents(&self) -> Result<Vec<ContentView>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM contents ORDER BY added").fetch_all(&self.pool).await?;
+        let rows =
+            sqlx::query("SELECT * FROM contents ORDER BY added").fetch_all(&self.pool).await?;
         let mut views = Vec::new();
         for row in &rows {
             views.extend(parse_row(row)?.map(|(view, _)| view));

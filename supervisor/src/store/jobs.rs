@@ -1,8 +1,6 @@
 //! Jobs: admission, the state machine applied in a transaction, and what customers ask for.
 
-use sealtune_job::{
-    Effect, FailReason, JobEvent, JobId, JobKind, JobState, Standing, transition,
-};
+use sealtune_job::{Effect, FailReason, JobEvent, JobId, JobKind, JobState, Standing, transition};
 use sqlx::{Row as _, Sqlite, Transaction, sqlite::SqliteRow};
 
 use super::{Store, StoreError, now_ms};
@@ -127,6 +125,9 @@ pub(super) async fn apply(
         row.history.push((state.name().to_owned(), now));
         row.release_deadline = None;
     }
+    if *event == JobEvent::Stored {
+        row.percent = 100;
+    }
     let mut vm_wanted = false;
     if *event == JobEvent::VmLost {
         row.vm = None;
@@ -206,10 +207,11 @@ impl Store {
 
     /// All jobs, or one owner's, oldest first.
     pub(crate) async fn jobs(&self, owner: Option<&str>) -> Result<Vec<JobRow>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM jobs WHERE ?1 IS NULL OR owner = ?1 ORDER BY created, id")
-            .bind(owner)
-            .fetch_all(&self.pool)
-            .await?;
+        let rows =
+            sqlx::query("SELECT * FROM jobs WHERE ?1 IS NULL OR owner = ?1 ORDER BY created, id")
+                .bind(owner)
+                .fetch_all(&self.pool)
+                .await?;
         rows.iter().map(parse_row).collect()
     }
 
@@ -300,11 +302,13 @@ impl Store {
             .bind(time - 3600)
             .execute(&mut *transaction)
             .await?;
-        let inserted = sqlx::query("INSERT INTO owner_calls (nonce, time) VALUES (?, ?) ON CONFLICT DO NOTHING")
-            .bind(nonce)
-            .bind(time)
-            .execute(&mut *transaction)
-            .await?;
+        let inserted = sqlx::query(
+            "INSERT INTO owner_calls (nonce, time) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        )
+        .bind(nonce)
+        .bind(time)
+        .execute(&mut *transaction)
+        .await?;
         if inserted.rows_affected() == 0 {
             return Err(StoreError::Replayed);
         }

@@ -61,12 +61,22 @@ impl StoreError {
 
     pub(crate) fn fix(&self) -> &'static str {
         match self {
-            Self::Directory { .. } => "make the directory writable for this user, or name another with --state-dir",
+            Self::Directory { .. } => {
+                "make the directory writable for this user, or name another with --state-dir"
+            }
             Self::Held { .. } => "stop that daemon, or give this one its own --state-dir",
-            Self::Database(error) if is_full(error) => "make space on the disk of the state directory, then try again",
-            Self::Database(_) | Self::Migrate(_) => "check disk and permissions of the state directory; restore it from a backup if it is damaged",
-            Self::Format(_) => "run the release that wrote this state directory, or start with a new one",
-            Self::NotFound(_) => "list what there is with `sealtune job ls`, `vm ls` or `content ls`",
+            Self::Database(error) if is_full(error) => {
+                "make space on the disk of the state directory, then try again"
+            }
+            Self::Database(_) | Self::Migrate(_) => {
+                "check disk and permissions of the state directory; restore it from a backup if it is damaged"
+            }
+            Self::Format(_) => {
+                "run the release that wrote this state directory, or start with a new one"
+            }
+            Self::NotFound(_) => {
+                "list what there is with `sealtune job ls`, `vm ls` or `content ls`"
+            }
             Self::JobExists => "submit with a new job id",
             Self::Denied(_) => "look at the job's state with `sealtune job show`",
             Self::Replayed => "sign each call anew",
@@ -92,11 +102,7 @@ pub(crate) struct StateLock(#[expect(dead_code, reason = "the lock is the open f
 impl StateLock {
     pub(crate) fn take(directory: &Path) -> Result<Self, StoreError> {
         let failed = |error| StoreError::Directory { path: directory.to_owned(), error };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(failed)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
         let path = directory.join("lock");
         let mut file = OpenOptions::new()
             .create(true)

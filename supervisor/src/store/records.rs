@@ -73,11 +73,12 @@ impl Store {
         bundle: impl Fn(&sealtune_wire::v1::Evidence) -> Option<String>,
     ) -> Result<EventOutcome, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let advanced = sqlx::query("UPDATE vms SET acknowledged = ?1 WHERE id = ?2 AND acknowledged < ?1")
-            .bind(sequence.cast_signed())
-            .bind(vm)
-            .execute(&mut *transaction)
-            .await?;
+        let advanced =
+            sqlx::query("UPDATE vms SET acknowledged = ?1 WHERE id = ?2 AND acknowledged < ?1")
+                .bind(sequence.cast_signed())
+                .bind(vm)
+                .execute(&mut *transaction)
+                .await?;
         if advanced.rows_affected() == 0 {
             return Ok(EventOutcome::default());
         }
@@ -99,11 +100,12 @@ impl Store {
         job: JobId,
         attempt: u32,
     ) -> Result<Option<String>, StoreError> {
-        let found = sqlx::query_scalar("SELECT envelope FROM envelopes WHERE job = ? AND attempt = ?")
-            .bind(job.to_string())
-            .bind(i64::from(attempt))
-            .fetch_optional(&self.pool)
-            .await?;
+        let found =
+            sqlx::query_scalar("SELECT envelope FROM envelopes WHERE job = ? AND attempt = ?")
+                .bind(job.to_string())
+                .bind(i64::from(attempt))
+                .fetch_optional(&self.pool)
+                .await?;
         Ok(found)
     }
 
@@ -363,10 +365,11 @@ async fn plain(
     kind: PlainKind,
     text: &str,
 ) -> Result<(), StoreError> {
-    let used: Option<i64> = sqlx::query_scalar("SELECT sum(length(text)) FROM plain_logs WHERE job = ?")
-        .bind(job)
-        .fetch_one(&mut **transaction)
-        .await?;
+    let used: Option<i64> =
+        sqlx::query_scalar("SELECT sum(length(text)) FROM plain_logs WHERE job = ?")
+            .bind(job)
+            .fetch_one(&mut **transaction)
+            .await?;
     if used.unwrap_or(0) < PLAIN_LOG_LIMIT {
         sqlx::query("INSERT INTO plain_logs (job, kind, text) VALUES (?, ?, ?)")
             .bind(job)

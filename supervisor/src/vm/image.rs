@@ -51,7 +51,9 @@ impl ImageError {
                 "build the image anew with `sealtune-image build`, then name its directory with --image"
             }
             Self::Layer { .. } => "build the layer anew with `sealtune-image layer`",
-            Self::NoFirmware => "install seabios (it comes with QEMU), or name a file with --firmware",
+            Self::NoFirmware => {
+                "install seabios (it comes with QEMU), or name a file with --firmware"
+            }
         }
     }
 }
@@ -80,10 +82,9 @@ struct Metadata {
 
 impl GuestImage {
     pub(crate) fn load(directory: &Path) -> Result<Self, ImageError> {
-        let directory = directory.canonicalize().map_err(|error| ImageError::Read {
-            path: directory.to_owned(),
-            error,
-        })?;
+        let directory = directory
+            .canonicalize()
+            .map_err(|error| ImageError::Read { path: directory.to_owned(), error })?;
         let metadata: Metadata = read_json(&directory.join("metadata.json"))?;
         if !directory.join("reference-values.json").is_file() {
             return Err(ImageError::NoReferenceValues(directory));
@@ -107,10 +108,7 @@ impl GuestImage {
 }
 
 /// The firmware that VMs of this image start with.
-pub(crate) fn firmware(
-    asked: Option<&Path>,
-    image: &GuestImage,
-) -> Result<PathBuf, ImageError> {
+pub(crate) fn firmware(asked: Option<&Path>, image: &GuestImage) -> Result<PathBuf, ImageError> {
     if let Some(path) = asked {
         return match std::fs::metadata(path) {
             Ok(_) => Ok(path.to_owned()),

@@ -7,10 +7,7 @@ use sealtune_wire::{
     hello::{AgentHello, Answer, Magic, ProtocolRange, Purpose, SupervisorHello},
     v1::{ToAgent, ToSupervisor},
 };
-use tokio::{
-    io::WriteHalf,
-    sync::mpsc,
-};
+use tokio::{io::WriteHalf, sync::mpsc};
 
 use super::{
     definition::VmDefinition,

@@ -61,7 +61,9 @@ impl ProbeError {
 }
 
 /// What the operator asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Wanted {
     Auto,
@@ -120,13 +122,7 @@ pub(crate) fn probe(request: &ProbeRequest<'_>) -> Result<HostAbility, ProbeErro
         .stdin(Stdio::null())
         .output()
         .is_ok_and(|output| output.status.success());
-    Ok(HostAbility {
-        qemu_version,
-        accelerator,
-        reason,
-        sandbox,
-        kernel_vsock,
-    })
+    Ok(HostAbility { qemu_version, accelerator, reason, sandbox, kernel_vsock })
 }
 
 fn choose_accelerator(request: &ProbeRequest<'_>) -> Result<(Accelerator, String), ProbeError> {
@@ -183,7 +179,7 @@ fn try_kvm(qemu: &Path, device: &Path, scratch: &Path) -> Result<(), String> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn();
-    let verdict = run.map_err(|error| error.to_string()).and_then(|child| wait_for_rom(child));
+    let verdict = run.map_err(|error| error.to_string()).and_then(wait_for_rom);
     let _ = std::fs::remove_file(&rom);
     verdict.map_err(|error| format!("KVM is there but does not run a guest: {error}"))
 }

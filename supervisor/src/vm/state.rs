@@ -21,7 +21,9 @@ pub(crate) enum VmState {
     /// Asked to power off.
     Draining,
     Stopped,
-    Failed { reason: VmFailure },
+    Failed {
+        reason: VmFailure,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -134,7 +136,11 @@ mod tests {
         for (state, row) in states.iter().zip(table) {
             for (event, expected) in events.iter().zip(row) {
                 let next = state.after(event);
-                assert_eq!(next.as_ref().map_or("-", VmState::name), expected, "{state:?} {event:?}");
+                assert_eq!(
+                    next.as_ref().map_or("-", VmState::name),
+                    expected,
+                    "{state:?} {event:?}"
+                );
             }
         }
     }

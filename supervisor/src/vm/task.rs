@@ -114,11 +114,7 @@ pub(crate) fn boot_deadline(accelerator: Accelerator, vcpus: u32, memory_mib: u6
 }
 
 impl VmTask {
-    pub(crate) fn new(
-        context: Arc<VmContext>,
-        row: VmRow,
-        measured: Measured,
-    ) -> (Self, VmHandle) {
+    pub(crate) fn new(context: Arc<VmContext>, row: VmRow, measured: Measured) -> (Self, VmHandle) {
         let (sender, commands) = mpsc::channel(16);
         let handle = VmHandle { job: row.definition.job, commands: sender };
         let state = match row.view.state.as_str() {
@@ -199,8 +195,7 @@ impl VmTask {
         identities.extend(helper);
         self.row.view.pid = identities.first().map(|identity| identity.pid);
         self.row.processes = identities;
-        let stored =
-            self.context.store.set_processes(&definition.id, &self.row.processes).await;
+        let stored = self.context.store.set_processes(&definition.id, &self.row.processes).await;
         stored.map_err(|error| failed(error.to_string()))?;
         qemu.map_err(|error| failed(error.to_string()))?;
         self.started = Instant::now();
@@ -298,7 +293,9 @@ impl VmTask {
                         let _ = links.send(link).await;
                         return;
                     }
-                    Ok(Err(error)) => tracing::debug!(vm = %definition.id, "not connected: {error}"),
+                    Ok(Err(error)) => {
+                        tracing::debug!(vm = %definition.id, "not connected: {error}")
+                    }
                     Err(error) => tracing::error!(vm = %definition.id, "{error}"),
                 }
                 tokio::time::sleep(back_off(attempt)).await;

@@ -22,9 +22,13 @@ use tokio::{
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Address {
-    Vsock { cid: u32 },
+    Vsock {
+        cid: u32,
+    },
     /// `CONNECT <port>\n` is answered by `OK <number>\n`.
-    Unix { socket: PathBuf },
+    Unix {
+        socket: PathBuf,
+    },
 }
 
 #[derive(Debug, thiserror::Error)]
