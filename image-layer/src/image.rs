@@ -23,7 +23,7 @@ use crate::profile::{Profile, RELEASE};
 pub const MAX_KERNEL_BYTES: u64 = 256 << 20;
 const MAX_AGENT_BYTES: u64 = 64 << 20;
 /// What an agent with the simulated TEE carries in its bytes; a prod image refuses it.
-pub const SIMULATED_TEE_MARKER: &[u8] = b"sealtune:feature:simulated-tee";
+pub const SIMULATED_TEE_MARKER: &[u8] = b"SIMULATED TEE";
 // Chosen by measuring boots; README.md has the figures.
 const ZSTD_LEVEL: i32 = 19;
 
@@ -223,7 +223,7 @@ mod tests {
     fn prod_refuses_an_agent_with_the_simulated_tee() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("agent");
-        fs::write(&path, static_program(b"..sealtune:feature:simulated-tee..")).unwrap();
+        fs::write(&path, static_program(b"..SIMULATED TEE..")).unwrap();
         assert!(read_agent(&path, Profile::Dev).is_ok());
         assert_eq!(read_agent(&path, Profile::Prod).unwrap_err().code(), "ST-IMAGE-10");
         fs::write(&path, static_program(b"clean")).unwrap();

@@ -17,6 +17,7 @@ CREATE TABLE jobs (
     vm_wanted        INTEGER NOT NULL DEFAULT 1,
     result           TEXT,
     history          TEXT NOT NULL,
+    plain_bytes      INTEGER NOT NULL DEFAULT 0,
     UNIQUE (owner, idempotency_key)
 ) STRICT;
 
@@ -30,7 +31,8 @@ CREATE TABLE vms (
     view          TEXT NOT NULL,
     acknowledged  INTEGER NOT NULL DEFAULT 0,
     generation    INTEGER NOT NULL DEFAULT 0,
-    rtmr3         TEXT NOT NULL DEFAULT '[]'
+    rtmr3         TEXT NOT NULL DEFAULT '[]',
+    host_request  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 CREATE TABLE streams (
@@ -93,3 +95,4 @@ CREATE TABLE owner_calls (
     nonce TEXT PRIMARY KEY NOT NULL,
     time  INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX owner_calls_time ON owner_calls (time);

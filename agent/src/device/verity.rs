@@ -103,11 +103,6 @@ pub(crate) fn open_verity(disk: &Disk, params: &VerityParams) -> Result<PathBuf,
     Ok(PathBuf::from(format!("/dev/dm-{}", device.minor)))
 }
 
-/// Removes the mapping; the layer must not be mounted any more.
-pub(crate) fn close_verity(params: &VerityParams) -> Result<(), DeviceError> {
-    Mapper::open(Path::new(CONTROL))?.remove(&params.mapped_name())
-}
-
 /// Mounts an opened layer. Makes the target folder.
 pub(crate) fn mount_layer(device: &Path, target: &Path) -> Result<(), DeviceError> {
     let failed = |errno| DeviceError::LayerMount {

@@ -17,6 +17,8 @@ use super::state::ToHub;
 
 const PING_EVERY: Duration = Duration::from_secs(10);
 const DEAD_AFTER: Duration = Duration::from_secs(30);
+/// How long a peer may take to close what we have closed.
+const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 const READ_BYTES: usize = 16 * 1024;
 
 #[derive(Debug)]
@@ -44,7 +46,7 @@ pub(crate) async fn run(
             end = write(writer, acknowledged, &outbox, outgoing) => {
                 if end == WriteEnd::Closed {
                     // What was written has arrived once the peer has closed; the hub waits no longer than it wants.
-                    reading.await;
+                    let _ = timeout(CLOSED_WITHIN, reading).await;
                 }
             }
         }

@@ -21,6 +21,8 @@ pub(crate) enum ServeError {
     Generation,
     #[error("serve a transfer that was not asked for")]
     UnknownStream,
+    #[error("take another connection for a transfer that has one waiting")]
+    BusyStream,
     #[error("answer before the launch configuration was checked")]
     BeforeLaunch,
     #[error("accept a second, different launch configuration")]
@@ -66,6 +68,7 @@ impl ServeError {
             Self::Token => "ST-AGENT-53",
             Self::Generation => "ST-AGENT-54",
             Self::UnknownStream => "ST-AGENT-55",
+            Self::BusyStream => "ST-AGENT-65",
             Self::BeforeLaunch => "ST-AGENT-56",
             Self::SecondLaunch => "ST-AGENT-57",
             Self::NotAWorker => "ST-AGENT-58",
@@ -94,6 +97,7 @@ impl ServeError {
             Self::Token => "connect with the token whose hash is in the launch configuration",
             Self::Generation => "raise the generation with every control connection",
             Self::UnknownStream => "open a stream only after its `stream-wanted` event",
+            Self::BusyStream => "close the other connection of the stream, or wait",
             Self::BeforeLaunch => "send the launch configuration first",
             Self::SecondLaunch => "start another VM for another launch configuration",
             Self::NotAWorker => "send jobs to VMs of the role worker",
@@ -123,6 +127,7 @@ impl ServeError {
             Self::Token,
             Self::Generation,
             Self::UnknownStream,
+            Self::BusyStream,
             Self::BeforeLaunch,
             Self::SecondLaunch,
             Self::NotAWorker,

@@ -8,17 +8,17 @@
 //! The end is always a power-off: after a shutdown request, a fatal error, or ten minutes without a control connection
 //! while no job runs.
 
+mod requests;
+
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sealtune_evidence::{FixedHex, Role};
-use sealtune_job::{Hex, JobId};
+use sealtune_job::Hex;
 use sealtune_seal::RecipientKeyPair;
 use sealtune_wire::v1::{
-    AgentEvent, AgentReply, AgentRequest, Launched, Outcome, OutsidePurpose, Status, ToAgent,
-    ToSupervisor,
+    AgentEvent, AgentReply, Launched, Outcome, OutsidePurpose, ToAgent, ToSupervisor,
 };
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use super::control::{self, Outgoing};
 use super::error::ServeError;
 use super::evidence::{Made, Offers};
-use super::job::{self, AcceptedJob, JobError, JobHandle};
+use super::job::JobHandle;
 use super::launch;
 use super::listener::{Connection, StreamPeer, Wanted};
 use super::machine::{Machine, Places, kernel_release, resident_kib, uptime_ms};
@@ -277,16 +277,15 @@ impl Hub {
             return connection.refuse(&ServeError::Token).await;
         }
         let peer = StreamPeer { connection, offset };
-        let refused = match self.wanted.get(stream) {
+        let (refused, error) = match self.wanted.get(stream) {
             Some(peers) => match peers.try_send(peer) {
                 Ok(()) => return,
-                Err(
-                    mpsc::error::TrySendError::Full(peer) | mpsc::error::TrySendError::Closed(peer),
-                ) => peer,
+                Err(mpsc::error::TrySendError::Full(peer)) => (peer, ServeError::BusyStream),
+                Err(mpsc::error::TrySendError::Closed(peer)) => (peer, ServeError::UnknownStream),
             },
-            None => peer,
+            None => (peer, ServeError::UnknownStream),
         };
-        refused.connection.refuse(&ServeError::UnknownStream).await;
+        refused.connection.refuse(&error).await;
     }
 
     fn hear(&mut self, link: u64, message: ToAgent) {
@@ -300,50 +299,6 @@ impl Hub {
             ToAgent::Ping { nonce } => self.send(ToSupervisor::Pong { nonce }),
             ToAgent::Pong { .. } => {}
         }
-    }
-
-    fn request(&mut self, link: u64, id: u64, request: AgentRequest) {
-        let answer = match request {
-            AgentRequest::Launch { configuration } => match self.launch(link, id, &configuration) {
-                Ok(()) => return,
-                Err(error) => Err(error.code()),
-            },
-            AgentRequest::Evidence { purpose, nonce } => {
-                match self.evidence(link, id, purpose, nonce) {
-                    Ok(()) => return,
-                    Err(error) => Err(error.code()),
-                }
-            }
-            AgentRequest::Release { job, attempt, release } => self.start(|ready| {
-                let hpke = ready.hpke.as_ref().ok_or(JobError::KeyErased)?;
-                let offers: Vec<_> = ready.offers.good(std::time::Instant::now()).collect();
-                job::release::open(
-                    job,
-                    attempt,
-                    &release,
-                    hpke,
-                    &offers,
-                    &ready.machine.configuration,
-                )
-            }),
-            AgentRequest::Start { terms } => {
-                self.start(|ready| job::release::accept_plain(*terms, &ready.machine.configuration))
-            }
-            AgentRequest::Cancel { job } => self.cancel(job).map_err(|error| error.code()),
-            AgentRequest::Status => self.status().map_err(|error| error.code()),
-            AgentRequest::Shutdown => match self.stage {
-                Stage::Ready(_) => {
-                    self.reply(link, id, Outcome::Ok(AgentReply::Done));
-                    return self.end(ExitCode::SUCCESS);
-                }
-                _ => Err(ServeError::BeforeLaunch.code()),
-            },
-        };
-        let outcome = match answer {
-            Ok(reply) => Outcome::Ok(reply),
-            Err(code) => Outcome::Error { code: code.to_owned() },
-        };
-        self.reply(link, id, outcome);
     }
 
     fn launch(&mut self, link: u64, id: u64, text: &str) -> Result<(), ServeError> {
@@ -439,101 +394,6 @@ impl Hub {
             resident_kib: resident_kib(),
             kernel: kernel_release(),
         })
-    }
-
-    fn evidence(
-        &mut self,
-        link: u64,
-        id: u64,
-        purpose: OutsidePurpose,
-        nonce: Hex<32>,
-    ) -> Result<(), ServeError> {
-        let ready = self.ready()?;
-        if purpose == OutsidePurpose::Offer && (ready.job.is_some() || ready.hpke.is_none()) {
-            return Err(ServeError::OfferAfterJob);
-        }
-        let (machine, hub) = (Arc::clone(&ready.machine), self.address.clone());
-        tokio::spawn(async move {
-            let made = machine.attester.outside(purpose, FixedHex(nonce.0)).await;
-            let _ = hub.send(ToHub::Made { link, id, purpose, made: Box::new(made) }).await;
-        });
-        Ok(())
-    }
-
-    fn made(
-        &mut self,
-        link: u64,
-        id: u64,
-        purpose: OutsidePurpose,
-        made: Result<Made, ServeError>,
-    ) {
-        let made = made.and_then(|made| {
-            let Stage::Ready(ready) = &mut self.stage else {
-                return Err(ServeError::BeforeLaunch);
-            };
-            if purpose == OutsidePurpose::Offer {
-                // A job may have been accepted while the quote was made.
-                if ready.job.is_some() {
-                    return Err(ServeError::OfferAfterJob);
-                }
-                ready.offers.remember(std::time::Instant::now(), made.digest);
-            }
-            Ok(AgentReply::Evidence(made.evidence))
-        });
-        let outcome = match made {
-            Ok(reply) => Outcome::Ok(reply),
-            Err(error) => Outcome::Error { code: error.code().to_owned() },
-        };
-        self.reply(link, id, outcome);
-    }
-
-    fn start(
-        &mut self,
-        open: impl FnOnce(&Ready) -> Result<AcceptedJob, JobError>,
-    ) -> Result<AgentReply, &'static str> {
-        let ready = self.ready().map_err(|error| error.code())?;
-        if ready.machine.configuration.role != Role::Worker {
-            return Err(ServeError::NotAWorker.code());
-        }
-        if ready.job.is_some() {
-            return Err(ServeError::SecondJob.code());
-        }
-        let accepted = open(ready).map_err(|error| error.code())?;
-        let machine = Arc::clone(&ready.machine);
-        let job = accepted.terms.job;
-        let handle = job::start(
-            accepted,
-            machine,
-            Arc::clone(&self.places),
-            self.outbox.clone(),
-            self.address.clone(),
-        );
-        if let Stage::Ready(ready) = &mut self.stage {
-            // Erased here: this VM opens nothing else.
-            ready.hpke = None;
-            ready.job = Some(handle);
-        }
-        Ok(AgentReply::Accepted { job })
-    }
-
-    fn cancel(&self, job: JobId) -> Result<AgentReply, ServeError> {
-        match &self.ready()?.job {
-            Some(handle) if handle.job == job => {
-                handle.cancel();
-                Ok(AgentReply::Done)
-            }
-            _ => Err(ServeError::OtherJob),
-        }
-    }
-
-    fn status(&self) -> Result<AgentReply, ServeError> {
-        let job = self.ready()?.job.as_ref();
-        Ok(AgentReply::Status(Status {
-            uptime_ms: uptime_ms(),
-            resident_kib: resident_kib(),
-            job: job.map(|job| job.job),
-            phase: job.and_then(JobHandle::phase),
-        }))
     }
 
     fn ready(&self) -> Result<&Ready, ServeError> {

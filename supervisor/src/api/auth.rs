@@ -67,7 +67,10 @@ pub(crate) async fn job_of(
     }
     let owner = signed_by(shared, received, Some(job)).await?;
     let missing = || ApiError::not_found(format!("job {job} of this owner"));
-    let row = shared.context.store.job(job).await.map_err(|_| missing())?;
+    let row = match shared.context.store.job(job).await {
+        Err(crate::store::StoreError::NotFound(_)) => return Err(missing()),
+        found => found?,
+    };
     if row.submission.owner == owner { Ok(row) } else { Err(missing()) }
 }
 

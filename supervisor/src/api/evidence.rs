@@ -25,19 +25,15 @@ async fn ask(
     vm: &str,
     purpose: OutsidePurpose,
     challenge: &Challenge,
-) -> Result<String, ApiError> {
+) -> Result<(String, String), ApiError> {
     let request = AgentRequest::Evidence { purpose, nonce: challenge.nonce };
     let AgentReply::Evidence(evidence) = shared.pool.request(vm, request).await? else {
         return Err(ApiError::bad_request("understand the agent's answer"));
     };
     let row = shared.context.store.vm(vm).await?;
-    let definition = row.definition.clone();
-    let measured = tokio::task::spawn_blocking(move || crate::vm::tee::measure(&definition))
-        .await
-        .map_err(|error| ApiError::bad_request(error.to_string()))??;
-    let bundle = shared.context.tee.bundle(&row.definition, &measured, &evidence)?;
+    let bundle = shared.context.tee.bundle(&row.definition, &evidence)?;
     let bytes = bundle.to_bytes().map_err(|_| crate::vm::tee::TeeError::AgentEvidence)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok((String::from_utf8_lossy(&bytes).into_owned(), bundle.digest().to_string()))
 }
 
 /// `identity` (or `offer`) evidence of a running VM, for anybody.
@@ -57,7 +53,7 @@ pub(crate) async fn attestation(
     let Some(vm) = views.iter().find(|view| view.state == "ready") else {
         return Err(ApiError::not_yet("make evidence: no VM is running", 30));
     };
-    Ok(json_text(ask(&shared, &vm.vm, purpose, &challenge).await?))
+    Ok(json_text(ask(&shared, &vm.vm, purpose, &challenge).await?.0))
 }
 
 pub(crate) async fn offer(
@@ -82,8 +78,9 @@ pub(crate) async fn offer(
             return Err(crate::store::StoreError::from(denied).into());
         }
     };
-    let bundle = ask(&shared, vm, OutsidePurpose::Offer, &challenge).await?;
-    shared.context.store.put_evidence(row.id(), row.attempt, "offer", &bundle).await?;
+    let (bundle, digest) = ask(&shared, vm, OutsidePurpose::Offer, &challenge).await?;
+    // Which of several offers the owner accepted is known when the job starts.
+    shared.context.store.put_offer(row.id(), row.attempt, &digest, &bundle).await?;
     Ok(json_text(bundle))
 }
 

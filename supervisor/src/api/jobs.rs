@@ -22,6 +22,8 @@ use super::{
 };
 use crate::store::{JobRow, NewJob, PlainKind};
 
+/// Jobs of one owner that have not ended.
+const MOST_OPEN_JOBS: i64 = 100;
 /// Longest wait in one call.
 const LONGEST_WAIT: u64 = 30;
 
@@ -53,6 +55,13 @@ pub(crate) async fn submit(
         ));
     }
     check(&shared, &submission)?;
+    if shared.context.store.open_jobs_of(&owner.to_string()).await? >= MOST_OPEN_JOBS {
+        return Err(ApiError::forbidden(
+            "ST-API-08",
+            format!("accept more than {MOST_OPEN_JOBS} open jobs of one owner"),
+            "wait for some to end, or cancel them",
+        ));
+    }
     let (status, row) = match shared.context.store.submit(&submission).await? {
         NewJob::Made(row) => (StatusCode::CREATED, row),
         NewJob::Found(row) => (StatusCode::OK, row),
@@ -298,23 +307,27 @@ pub(crate) async fn plain_log(
     let deadline = Deadline::new(query.wait);
     let store = &shared.context.store;
     loop {
-        let texts = store.plain_log(row.id(), PlainKind::Text, query.from).await?;
-        let metrics = store.plain_log(row.id(), PlainKind::Metric, query.from).await?;
-        let some = !texts.is_empty() || !metrics.is_empty();
+        let rows = store.plain_log(row.id(), query.from).await?;
+        let some = !rows.is_empty();
         if some || row.state.is_final() || !deadline.is_open() {
             if hidden && !some {
                 return Err(ApiError::not_found(
                     "a plain log: this job's log is sealed to its owner",
                 ));
             }
-            let last = |rows: &[(u64, String)]| rows.last().map_or(query.from, |(n, _)| *n);
-            let next = last(&texts).max(last(&metrics));
-            return Ok(Json(PlainLog {
-                text: texts.into_iter().map(|(_, text)| text).collect(),
-                next,
-                metrics: metrics.into_iter().map(|(_, metric)| metric).collect(),
+            let mut log = PlainLog {
+                text: String::new(),
+                next: rows.last().map_or(query.from, |(number, ..)| *number),
+                metrics: Vec::new(),
                 state: row.state.name().to_owned(),
-            }));
+            };
+            for (_, kind, text) in rows {
+                match kind {
+                    PlainKind::Text => log.text.push_str(&text),
+                    PlainKind::Metric => log.metrics.push(text),
+                }
+            }
+            return Ok(Json(log));
         }
         changes.next(deadline.left()).await;
         row = store.job(row.id()).await?;

@@ -6,6 +6,7 @@ use axum::{
     extract::{Path, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
 };
+use sealtune_job::JobKind;
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::{
@@ -43,6 +44,9 @@ pub(crate) async fn part(
 ) -> Result<Json<UploadView>, ApiError> {
     let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
     let mut row = job_of(&shared, caller, &received, &job).await?;
+    if row.kind() == JobKind::Plain || row.state.is_final() {
+        return Err(ApiError::bad_request("accept a dataset: this job takes none (any more)"));
+    }
     let total = row.submission.dataset.length();
     let (first, last) = headers
         .get(header::CONTENT_RANGE)
@@ -56,12 +60,7 @@ pub(crate) async fn part(
         if last < row.dataset_received {
             return Ok(Json(view(&row)));
         }
-        return Err(ApiError::new(
-            StatusCode::CONFLICT,
-            "ST-API-06",
-            format!("accept bytes from {first} on: {} have arrived", row.dataset_received),
-            "ask GET on the same path how much has arrived, and go on there",
-        ));
+        return Err(gap(first, row.dataset_received));
     }
     let path = shared.context.content.dataset_path(row.id());
     let mut options = tokio::fs::OpenOptions::new();
@@ -71,10 +70,22 @@ pub(crate) async fn part(
     file.write_all(&body).await?;
     file.flush().await?;
     file.sync_data().await?;
+    let store = &shared.context.store;
+    if !store.grow_dataset(row.id(), first, last + 1).await? {
+        return Err(gap(first, store.job(row.id()).await?.dataset_received));
+    }
     row.dataset_received = last + 1;
-    shared.context.store.set_dataset_received(row.id(), row.dataset_received).await?;
     shared.context.changes.announce();
     Ok(Json(view(&row)))
+}
+
+fn gap(first: u64, received: u64) -> ApiError {
+    ApiError::new(
+        StatusCode::CONFLICT,
+        "ST-API-06",
+        format!("accept bytes from {first} on: {received} have arrived"),
+        "ask GET on the same path how much has arrived, and go on there",
+    )
 }
 
 /// `bytes A-B/TOTAL`.

@@ -101,12 +101,15 @@ impl ContentStore {
         if let Some(path) = self.store.content_path(id).await? {
             return Source::file(&path, id.length()).await;
         }
+        let mut failed = None;
         for template in &self.http {
-            if let Some(source) = http::open(&self.client, template, id).await? {
-                return Ok(source);
+            match http::open(&self.client, template, id).await {
+                Ok(Some(source)) => return Ok(source),
+                Ok(None) => {}
+                Err(error) => failed = Some(error),
             }
         }
-        Err(ContentError::Unknown(*id))
+        Err(failed.unwrap_or(ContentError::Unknown(*id)))
     }
 
     pub(crate) async fn open_transfer(

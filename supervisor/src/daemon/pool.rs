@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
+use sealtune_evidence::Shape;
 use sealtune_job::{FailReason, Hex, JobEvent};
 use sealtune_wire::v1::{AgentReply, AgentRequest};
 use tokio::{
@@ -67,9 +68,7 @@ impl PoolError {
     pub(crate) fn fix(&self) -> &'static str {
         match self {
             Self::Full(_) => "wait for a VM to end, or raise --max-vms",
-            Self::NoSuchImage(_) => {
-                "name a root that `sealtune image ls` or the provider's /v1/health lists"
-            }
+            Self::NoSuchImage(_) => "name a root that the provider's /v1/health lists",
             Self::NotRunning(_) => "list VMs with `sealtune vm ls`",
             Self::Ending => "try again when the daemon is up",
             Self::Request(RequestError::NotReady | RequestError::Lost) => {
@@ -161,7 +160,7 @@ impl Pool {
     pub(crate) async fn run(mut self) -> Result<(), PoolError> {
         for row in self.context.store.open_vms().await? {
             tracing::info!(vm = %row.definition.id, "taking up a VM that was {}", row.view.state);
-            self.spawn(row).await?;
+            self.spawn(row);
         }
         let mut changes = self.context.changes.watch();
         loop {
@@ -211,6 +210,13 @@ impl Pool {
                 self.context.changes.announce();
             }
         }
+        // A daemon that died between the end of a VM and the word to its job left the job tied to nothing.
+        for job in self.context.store.stranded().await? {
+            tracing::warn!(%job, "its VM is gone");
+            if self.context.store.apply(job, &JobEvent::VmLost, 0).await.is_ok() {
+                self.context.changes.announce();
+            }
+        }
         for handle in self.handles.values() {
             let Some(job) = handle.job else { continue };
             if self.context.store.job(job).await?.state.is_final() {
@@ -253,40 +259,41 @@ impl Pool {
         if memory_mib < 256 {
             return Err(PoolError::Memory(memory_mib));
         }
+        let vcpus = request.vcpus.unwrap_or(settings.vcpus).clamp(1, 512);
+        let measured = settings.clone();
+        let boot = tokio::task::spawn_blocking(move || {
+            tee::measure(&measured.firmware, &measured.image, Shape { vcpus, memory_mib })
+        });
+        let boot = boot.await.map_err(|_| PoolError::Ending)??;
         let definition = VmDefinition::new(VmPlan {
             job: job.map(JobRow::id),
             accelerator: settings.ability.accelerator,
             kernel_vsock: settings.ability.kernel_vsock,
             sandbox: settings.ability.sandbox,
-            vcpus: request.vcpus.unwrap_or(settings.vcpus).clamp(1, 512),
+            vcpus,
             memory_mib,
             run_directory: &settings.run_directory,
             firmware: &settings.firmware,
             image: &settings.image,
             layers,
+            boot,
         })?;
         let view = first_view(&definition);
         let attempt = job.map_or(0, |job| job.attempt);
         self.context.store.add_vm(&definition, &view, attempt).await?;
         let id = definition.id.clone();
-        self.spawn(VmRow { definition, view, processes: Vec::new(), acknowledged: 0, attempt })
-            .await?;
+        self.spawn(VmRow { definition, view, processes: Vec::new(), acknowledged: 0, attempt });
         self.context.changes.announce();
         Ok(id)
     }
 
-    async fn spawn(&mut self, row: VmRow) -> Result<(), PoolError> {
-        let definition = row.definition.clone();
-        let id = definition.id.clone();
-        let measured = tokio::task::spawn_blocking(move || tee::measure(&definition))
-            .await
-            .map_err(|_| PoolError::Ending)??;
-        let (task, handle) = VmTask::new(self.context.clone(), row, measured);
+    fn spawn(&mut self, row: VmRow) {
+        let id = row.definition.id.clone();
+        let (task, handle) = VmTask::new(self.context.clone(), row);
         self.handles.insert(id.clone(), handle);
         self.running.spawn(async move {
             task.run().await;
             id
         });
-        Ok(())
     }
 }

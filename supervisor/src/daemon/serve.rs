@@ -102,8 +102,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let store = Store::open(&state).await?;
     let content = ContentStore::open(store.clone(), &state, config.content_urls.value.clone())?;
     for directory in &config.content_dirs.value {
-        let count = content.index(&absolute(directory)?).await?;
-        tracing::info!("{count} files of {} are offered as content", directory.display());
+        index(content.clone(), absolute(directory)?);
     }
     let tee = HostTee::open(&state)?;
     if tee.name() == "simulated" {
@@ -145,6 +144,18 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     }
     let _ = std::fs::remove_file(&config.socket.value);
     Ok(())
+}
+
+/// Hashing a large directory takes long, and running VMs cannot wait for it.
+fn index(content: ContentStore, directory: PathBuf) {
+    tokio::spawn(async move {
+        match content.index(&directory).await {
+            Ok(count) => {
+                tracing::info!("{count} files of {} are offered as content", directory.display());
+            }
+            Err(error) => tracing::error!("index {}: {error}", directory.display()),
+        }
+    });
 }
 
 async fn end_signal() {

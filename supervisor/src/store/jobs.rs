@@ -132,20 +132,28 @@ pub(super) async fn apply(
     if *event == JobEvent::VmLost {
         row.vm = None;
         row.percent = 0;
+        // The next VM's owner has the whole time again, and nothing of this attempt is left to be believed.
+        row.release_deadline = None;
+        row.result = None;
+        sqlx::query("DELETE FROM receipts WHERE job = ?")
+            .bind(job.to_string())
+            .execute(&mut **transaction)
+            .await?;
         if !state.is_final() {
             row.attempt += 1;
             vm_wanted = effects.contains(&Effect::StartVm);
         }
     }
     if effects.contains(&Effect::StartReleaseDeadline) {
-        row.release_deadline = Some(now + release_time_ms);
+        // A connection that is made again does not prolong it.
+        row.release_deadline.get_or_insert(now + release_time_ms);
     }
     row.state = state;
     row.generation += 1;
     row.updated = now;
     sqlx::query(
         "UPDATE jobs SET state = ?, final = ?, attempt = ?, generation = ?, percent = ?, updated = ?, \
-         release_deadline = ?, vm = ?, history = ?, vm_wanted = max(vm_wanted, ?) WHERE id = ?",
+         release_deadline = ?, vm = ?, result = ?, history = ?, vm_wanted = max(vm_wanted, ?) WHERE id = ?",
     )
     .bind(serde_json::to_string(&row.state)?)
     .bind(row.state.is_final())
@@ -155,6 +163,7 @@ pub(super) async fn apply(
     .bind(row.updated)
     .bind(row.release_deadline)
     .bind(&row.vm)
+    .bind(row.result.as_ref().map(serde_json::to_string).transpose()?)
     .bind(serde_json::to_string(&row.history)?)
     .bind(vm_wanted)
     .bind(job.to_string())
@@ -258,20 +267,44 @@ impl Store {
         Ok(applied)
     }
 
-    pub(crate) async fn set_dataset_received(
+    /// Says that a dataset has grown from `before` to `received` bytes; false where another call was quicker.
+    pub(crate) async fn grow_dataset(
         &self,
         job: JobId,
+        before: u64,
         received: u64,
-    ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE jobs SET dataset_received = ?, generation = generation + 1, updated = ? WHERE id = ?",
+    ) -> Result<bool, StoreError> {
+        let grown = sqlx::query(
+            "UPDATE jobs SET dataset_received = ?, generation = generation + 1, updated = ? \
+             WHERE id = ? AND dataset_received = ? AND final = 0",
         )
         .bind(received.cast_signed())
         .bind(now_ms())
         .bind(job.to_string())
+        .bind(before.cast_signed())
         .execute(&self.pool)
         .await?;
-        Ok(())
+        Ok(grown.rows_affected() > 0)
+    }
+
+    /// Open jobs whose VM is not among the open ones.
+    pub(crate) async fn stranded(&self) -> Result<Vec<JobId>, StoreError> {
+        let rows: Vec<String> = sqlx::query_scalar(
+            "SELECT id FROM jobs WHERE final = 0 AND vm IS NOT NULL \
+             AND vm NOT IN (SELECT id FROM vms WHERE open = 1)",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.iter().filter_map(|id| id.parse().ok()).collect())
+    }
+
+    /// How many of an owner's jobs have not ended.
+    pub(crate) async fn open_jobs_of(&self, owner: &str) -> Result<i64, StoreError> {
+        let count = sqlx::query_scalar("SELECT count(*) FROM jobs WHERE final = 0 AND owner = ?")
+            .bind(owner)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(count)
     }
 
     /// Jobs whose owners have not released them in time.

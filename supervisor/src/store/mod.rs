@@ -15,7 +15,7 @@ use std::{
 };
 
 pub(crate) use jobs::{JobRow, NewJob};
-pub(crate) use records::PlainKind;
+pub(crate) use records::{PlainKind, plain_code};
 use sqlx::{
     SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},

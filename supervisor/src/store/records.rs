@@ -2,11 +2,11 @@
 
 use base64::Engine as _;
 use sealtune_job::{Effect, FailReason, JobEvent, JobId, TrainingExit};
-use sealtune_wire::v1::{AgentEvent, AgentFailure, FrameStream, LogStream};
+use sealtune_wire::v1::{AgentEvent, AgentFailure, FrameStream, LogStream, Transfer};
 use sqlx::{Sqlite, Transaction};
 
 use super::{Store, StoreError, jobs};
-use crate::api::types::{FrameView, ResultView};
+use crate::api::types::{FrameView, ResultView, Submission};
 
 /// What the VM's task has to do after an event is on disk.
 #[derive(Debug, Default)]
@@ -58,8 +58,14 @@ fn job_of(event: &AgentEvent) -> Option<JobId> {
 
 /// Bytes of plain log text kept for one job; a guest cannot fill the host's disk.
 const PLAIN_LOG_LIMIT: i64 = 64 << 20;
-/// Frames of one stream kept for one job (4 KiB each).
-const FRAME_LIMIT: i64 = 1 << 16;
+/// Log bytes in one answer.
+const ANSWER_BYTES: usize = 2 << 20;
+/// A row costs more than its text.
+const ROW_COST: usize = 64;
+/// Transfers that one VM may ask for: a few inputs, and parts of them again where a piece was wrong.
+const STREAM_LIMIT: i64 = 256;
+/// Longest code that is kept of an agent's word.
+const CODE_LENGTH: usize = 32;
 
 impl Store {
     /// Stores one event of a VM's agent and the acknowledgement of its number in one transaction.
@@ -84,7 +90,7 @@ impl Store {
         }
         let outcome = match (event, job_of(event), vm_job) {
             (AgentEvent::Fatal { code }, _, _) => {
-                EventOutcome { fatal: Some(code.clone()), ..EventOutcome::default() }
+                EventOutcome { fatal: Some(plain_code(code)), ..EventOutcome::default() }
             }
             (_, Some(job), Some((own, attempt))) if job == own => {
                 record(&mut transaction, vm, job, attempt, event, bundle).await?
@@ -133,34 +139,52 @@ impl Store {
         Ok(rows.into_iter().map(encode).collect())
     }
 
-    /// Texts of one kind behind `after`, with the number to go on from.
+    /// Texts and metrics behind `after`, in order, with their numbers to go on from.
     pub(crate) async fn plain_log(
         &self,
         job: JobId,
-        kind: PlainKind,
         after: u64,
-    ) -> Result<Vec<(u64, String)>, StoreError> {
-        let rows: Vec<(i64, String)> = sqlx::query_as(
-            "SELECT sequence, text FROM plain_logs WHERE job = ? AND kind = ? AND sequence > ? \
+    ) -> Result<Vec<(u64, PlainKind, String)>, StoreError> {
+        let rows: Vec<(i64, String, String)> = sqlx::query_as(
+            "SELECT sequence, kind, text FROM plain_logs WHERE job = ? AND sequence > ? \
              ORDER BY sequence LIMIT 1000",
         )
         .bind(job.to_string())
-        .bind(kind.name())
         .bind(after.cast_signed())
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|(n, text)| (n.unsigned_abs(), text)).collect())
+        let mut length = 0;
+        let within = rows.into_iter().take_while(|(_, _, text)| {
+            let first = length == 0;
+            length += text.len() + ROW_COST;
+            first || length <= ANSWER_BYTES
+        });
+        let row = |(number, kind, text): (i64, String, String)| {
+            let metric = kind == PlainKind::Metric.name();
+            let kind = if metric { PlainKind::Metric } else { PlainKind::Text };
+            (number.unsigned_abs(), kind, text)
+        };
+        Ok(within.map(row).collect())
     }
 
-    pub(crate) async fn put_evidence(
+    /// Keeps an offer under its digest; the last sixteen of an attempt.
+    pub(crate) async fn put_offer(
         &self,
         job: JobId,
         attempt: u32,
-        purpose: &str,
+        digest: &str,
         bundle: &str,
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        put_evidence(&mut transaction, job, attempt, purpose, bundle).await?;
+        sqlx::query(
+            "DELETE FROM evidence WHERE rowid IN (SELECT rowid FROM evidence WHERE job = ? AND attempt = ? \
+             AND purpose LIKE 'offer:%' ORDER BY rowid DESC LIMIT -1 OFFSET 15)",
+        )
+        .bind(job.to_string())
+        .bind(i64::from(attempt))
+        .execute(&mut *transaction)
+        .await?;
+        put_evidence(&mut transaction, job, attempt, &format!("offer:{digest}"), bundle).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -193,6 +217,49 @@ impl Store {
     }
 }
 
+/// A code as it may stand in states, logs and terminals, whatever the guest sent.
+pub(crate) fn plain_code(code: &str) -> String {
+    let plain = !code.is_empty()
+        && code.len() <= CODE_LENGTH
+        && code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if plain { code.to_owned() } else { "no-code".to_owned() }
+}
+
+fn belongs(what: &Transfer, submission: &Submission) -> bool {
+    match what {
+        Transfer::Content { id } | Transfer::SegmentRoots { id } => {
+            *id == submission.model || *id == submission.dataset
+        }
+        Transfer::SealedDataset { id } => *id == submission.dataset,
+        Transfer::Result => true,
+    }
+}
+
+/// Of the offers that were made for an attempt, the one that `start` evidence names is the one that was accepted.
+async fn accept_offer(
+    transaction: &mut Transaction<'_, Sqlite>,
+    job: JobId,
+    attempt: u32,
+    claims: &str,
+) -> Result<(), StoreError> {
+    let claims: serde_json::Value = serde_json::from_str(claims).unwrap_or_default();
+    let Some(previous) = claims.get("previous").and_then(|digest| digest.as_str()) else {
+        return Ok(());
+    };
+    let offer: Option<String> = sqlx::query_scalar(
+        "SELECT bundle FROM evidence WHERE job = ? AND attempt = ? AND purpose = ?",
+    )
+    .bind(job.to_string())
+    .bind(i64::from(attempt))
+    .bind(format!("offer:{previous}"))
+    .fetch_optional(&mut **transaction)
+    .await?;
+    if let Some(offer) = offer {
+        put_evidence(transaction, job, attempt, "offer", &offer).await?;
+    }
+    Ok(())
+}
+
 async fn put_evidence(
     transaction: &mut Transaction<'_, Sqlite>,
     job: JobId,
@@ -202,7 +269,7 @@ async fn put_evidence(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO evidence (job, attempt, purpose, bundle) VALUES (?, ?, ?, ?) \
-         ON CONFLICT (job, attempt, purpose) DO UPDATE SET bundle = excluded.bundle",
+         ON CONFLICT (job, attempt, purpose) DO NOTHING",
     )
     .bind(job.to_string())
     .bind(i64::from(attempt))
@@ -228,13 +295,25 @@ async fn record(
             outcome.effects = advance(transaction, job, &JobEvent::Phase(*phase)).await?;
         }
         AgentEvent::StreamWanted { stream, what, .. } => {
-            sqlx::query("INSERT INTO streams (vm, id, job, what) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING")
+            let row = jobs::load(transaction, job).await?;
+            let count: i64 = sqlx::query_scalar("SELECT count(*) FROM streams WHERE vm = ?")
                 .bind(vm)
-                .bind(stream.to_string())
-                .bind(&id)
-                .bind(serde_json::to_string(what)?)
-                .execute(&mut **transaction)
+                .fetch_one(&mut **transaction)
                 .await?;
+            // Only what belongs to the job: the rest of the host's content is none of this guest's business.
+            if count >= STREAM_LIMIT || !belongs(what, &row.submission) {
+                tracing::warn!(%job, "the agent asks for a transfer that is not its job's");
+                return Ok(outcome);
+            }
+            sqlx::query(
+                "INSERT INTO streams (vm, id, job, what) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .bind(vm)
+            .bind(stream.to_string())
+            .bind(&id)
+            .bind(serde_json::to_string(what)?)
+            .execute(&mut **transaction)
+            .await?;
             outcome.stream_wanted = true;
         }
         AgentEvent::Percent { percent, .. } => {
@@ -258,9 +337,11 @@ async fn record(
                 FrameStream::Metric => "metric",
                 FrameStream::Failure => "failure",
             };
-            // A frame that is not base64 is the guest's loss: the owner's chain shows the hole.
             let bytes = base64::engine::general_purpose::STANDARD.decode(frame).unwrap_or_default();
-            if number.cast_signed() < FRAME_LIMIT {
+            let limits = jobs::load(transaction, job).await?.submission.limits;
+            let most = limits.log_bytes / 4000 + limits.seconds + 4096;
+            // A frame that is not one is the guest's loss: the owner's chain shows the hole.
+            if *number < most && bytes.len() == sealtune_seal::frames::FRAME_LENGTH {
                 sqlx::query(
                     "INSERT INTO frames (job, attempt, stream, number, frame) VALUES (?, ?, ?, ?, ?) \
                      ON CONFLICT DO NOTHING",
@@ -304,6 +385,7 @@ async fn record(
             if let Some(bundle) = bundle(evidence) {
                 put_evidence(transaction, job, attempt, "start", &bundle).await?;
             }
+            accept_offer(transaction, job, attempt, &evidence.claims).await?;
         }
         AgentEvent::Result { sha256, root, .. } => {
             let view = ResultView { sha256: *sha256, root: *root };
@@ -329,9 +411,9 @@ async fn record(
         }
         AgentEvent::Failed { failure, .. } => {
             let reason = match failure {
-                AgentFailure::Refused { code } => FailReason::Refused { code: code.clone() },
-                AgentFailure::Input { code } => FailReason::Input { code: code.clone() },
-                AgentFailure::Guest { code } => FailReason::Guest { code: code.clone() },
+                AgentFailure::Refused { code } => FailReason::Refused { code: plain_code(code) },
+                AgentFailure::Input { code } => FailReason::Input { code: plain_code(code) },
+                AgentFailure::Guest { code } => FailReason::Guest { code: plain_code(code) },
                 AgentFailure::Training { exit } => FailReason::Training { exit: *exit },
             };
             outcome.effects = advance(transaction, job, &JobEvent::AgentFailed(reason)).await?;
@@ -365,12 +447,15 @@ async fn plain(
     kind: PlainKind,
     text: &str,
 ) -> Result<(), StoreError> {
-    let used: Option<i64> =
-        sqlx::query_scalar("SELECT sum(length(text)) FROM plain_logs WHERE job = ?")
-            .bind(job)
-            .fetch_one(&mut **transaction)
-            .await?;
-    if used.unwrap_or(0) < PLAIN_LOG_LIMIT {
+    let room = sqlx::query(
+        "UPDATE jobs SET plain_bytes = plain_bytes + ? WHERE id = ? AND plain_bytes < ?",
+    )
+    .bind(i64::try_from(text.len() + ROW_COST).unwrap_or(i64::MAX))
+    .bind(job)
+    .bind(PLAIN_LOG_LIMIT)
+    .execute(&mut **transaction)
+    .await?;
+    if room.rows_affected() > 0 {
         sqlx::query("INSERT INTO plain_logs (job, kind, text) VALUES (?, ?, ?)")
             .bind(job)
             .bind(kind.name())

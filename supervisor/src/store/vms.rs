@@ -145,12 +145,21 @@ impl Store {
         Ok(text)
     }
 
-    pub(crate) async fn set_rtmr3(&self, vm: &str, events: &str) -> Result<(), StoreError> {
-        sqlx::query("UPDATE vms SET rtmr3 = ? WHERE id = ?")
-            .bind(events)
-            .bind(vm)
-            .execute(&self.pool)
-            .await?;
+    /// Stores the events of an extension, once for each request of the agent.
+    pub(crate) async fn extend_rtmr3(
+        &self,
+        vm: &str,
+        request: u64,
+        events: &str,
+    ) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE vms SET rtmr3 = ?1, host_request = ?2 WHERE id = ?3 AND host_request < ?2",
+        )
+        .bind(events)
+        .bind(request.cast_signed())
+        .bind(vm)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

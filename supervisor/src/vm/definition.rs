@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use sealtune_evidence::{LaunchConfiguration, Layer, Role, Shape, VmMode};
+use sealtune_evidence::{
+    BootMeasurement, BootRegisters, EventLog, LaunchConfiguration, Layer, Role, Shape, VmMode,
+};
 use sealtune_job::{Hex, JobId};
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +38,9 @@ pub(crate) struct VmDefinition {
     /// Canonical bytes of the launch configuration, as text.
     pub(crate) launch: String,
     pub(crate) mr_config_id: Hex<48>,
+    /// What the VM measures before its first own instruction.
+    pub(crate) registers: BootRegisters,
+    pub(crate) boot_log: EventLog,
     pub(crate) sandbox: bool,
 }
 
@@ -67,6 +72,7 @@ pub(crate) struct VmPlan<'a> {
     pub(crate) firmware: &'a std::path::Path,
     pub(crate) image: &'a GuestImage,
     pub(crate) layers: Vec<DefinedLayer>,
+    pub(crate) boot: BootMeasurement,
 }
 
 impl VmDefinition {
@@ -117,6 +123,8 @@ impl VmDefinition {
             token: Hex(token),
             launch: String::from_utf8_lossy(&launch).into_owned(),
             mr_config_id: Hex(configuration.mr_config_id()?.0),
+            registers: plan.boot.registers,
+            boot_log: plan.boot.log,
             sandbox: plan.sandbox,
         })
     }

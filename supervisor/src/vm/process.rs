@@ -66,6 +66,30 @@ fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Kills every process of this user whose command line names `folder`: a VM's folder is in no other's.
+pub(crate) fn kill_strays(folder: &Path) {
+    use std::os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _};
+    let needle = folder.as_os_str().as_bytes();
+    let user = nix::unistd::geteuid().as_raw();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
+        let ours = entry.metadata().is_ok_and(|metadata| metadata.uid() == user);
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let programs = [&b"qemu"[..], b"vsock"];
+        let is_ours = ours
+            && contains(&line, needle)
+            && programs.iter().any(|program| contains(&line, program));
+        if is_ours {
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
+        }
+    }
+}
+
+fn contains(line: &[u8], part: &[u8]) -> bool {
+    line.windows(part.len().max(1)).any(|window| window == part)
+}
+
 /// A watched process.
 #[derive(Debug)]
 pub(crate) struct Watched {

@@ -37,6 +37,8 @@ pub(crate) enum VmFailure {
     Launch { code: String },
     #[error("keep the VM: QEMU ended by itself")]
     Lost,
+    #[error("keep the VM: its agent has not been heard for ten minutes")]
+    Silent,
     #[error("keep the VM: its agent gave up with {code}")]
     Fatal { code: String },
 }
@@ -48,6 +50,7 @@ impl VmFailure {
             Self::BootDeadline => "ST-VM-11",
             Self::Launch { code } | Self::Fatal { code } => code,
             Self::Lost => "ST-VM-12",
+            Self::Silent => "ST-VM-13",
         }
     }
 }

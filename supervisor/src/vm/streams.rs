@@ -1,7 +1,7 @@
 //! One transfer into or out of a VM, over a connection of its own. A cut connection is made again by the VM's task;
 //! the agent says where an incoming transfer goes on, the file's length says it for the result.
 
-use std::{io::SeekFrom, path::Path};
+use std::{future::Future, io::SeekFrom, path::Path, time::Duration};
 
 use sealtune_wire::{
     hello::Purpose,
@@ -25,6 +25,10 @@ use crate::{
 
 /// Bytes in one chunk.
 const PART: usize = 256 << 10;
+/// One read or write that takes longer is a connection that nobody serves any more.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The agent's answer for a stream that it has finished with.
+const FINISHED: &str = "ST-AGENT-55";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StreamError {
@@ -32,8 +36,12 @@ pub(crate) enum StreamError {
     Link(#[from] LinkError),
     #[error(transparent)]
     Transport(#[from] TransportError),
-    #[error("move bytes: {0}")]
-    Io(#[from] std::io::Error),
+    #[error("move bytes over the connection: {0}")]
+    Connection(#[source] std::io::Error),
+    #[error("wait for the agent's word that it has everything")]
+    Unconfirmed,
+    #[error("use the host's disk: {0}")]
+    Disk(#[source] std::io::Error),
     #[error(transparent)]
     Frame(#[from] sealtune_wire::frame::FrameError),
     #[error("receive a result: {0}")]
@@ -44,24 +52,27 @@ impl StreamError {
     /// Whether trying again over a new connection can help.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Link(_) | Self::Transport(_) => true,
+            Self::Link(_) | Self::Transport(_) | Self::Connection(_) | Self::Unconfirmed => true,
             // The host's own disk is full or broken: trying again at once does not help.
-            Self::Io(error) => !matches!(
-                error.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::PermissionDenied
-            ),
-            Self::Frame(_) | Self::Result(_) => false,
+            Self::Disk(_) | Self::Frame(_) | Self::Result(_) => false,
         }
     }
 
     pub(crate) fn code(&self) -> &'static str {
         match self {
-            Self::Link(_) | Self::Transport(_) => "ST-VM-41",
-            Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => "ST-VM-42",
-            Self::Io(_) => "ST-VM-43",
+            Self::Link(_) | Self::Transport(_) | Self::Connection(_) | Self::Unconfirmed => {
+                "ST-VM-41"
+            }
+            Self::Disk(error) if error.kind() == std::io::ErrorKind::StorageFull => "ST-VM-42",
+            Self::Disk(_) => "ST-VM-43",
             Self::Frame(error) => error.code(),
             Self::Result(_) => "ST-VM-44",
         }
+    }
+
+    /// Whether the guest is to blame, not the host.
+    pub(crate) fn is_the_guests(&self) -> bool {
+        matches!(self, Self::Frame(_) | Self::Result(_))
     }
 }
 
@@ -88,7 +99,10 @@ async fn send(
     source: Result<Source, ContentError>,
 ) -> Result<(), StreamError> {
     let purpose = Purpose::Stream { stream: row.stream, offset: 0 };
-    let (mut connection, _, offset) = link::open(definition, purpose).await?;
+    let (mut connection, _, offset) = match link::open(definition, purpose).await {
+        Err(LinkError::Refused(code)) if code == FINISHED => return Ok(()),
+        opened => opened?,
+    };
     let trailer = match source {
         Ok(source) => match send_from(&mut connection, source, offset).await {
             Ok(length) => Trailer::Complete { length },
@@ -103,13 +117,22 @@ async fn send(
             Trailer::Failed { code: error.code().to_owned() }
         }
     };
-    connection.write_all(&encode_end(&trailer)?).await?;
-    connection.flush().await?;
-    // The agent closes when it has read the trailer; a connection that dies before that has to be made again.
+    patiently(connection.write_all(&encode_end(&trailer)?)).await?;
+    patiently(connection.flush()).await?;
+    // The agent closes when it has read the trailer, but so does a connection that is cut before that: only its
+    // refusal of the same stream proves that it has everything.
     let mut last = [0; 1];
-    let wait = connection.read(&mut last);
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(30), wait).await;
-    Ok(())
+    let _ = patiently(connection.read(&mut last)).await;
+    Err(StreamError::Unconfirmed)
+}
+
+async fn patiently<T>(
+    operation: impl Future<Output = std::io::Result<T>>,
+) -> Result<T, StreamError> {
+    tokio::time::timeout(PATIENCE, operation)
+        .await
+        .map_err(|_| TransportError::Timeout)?
+        .map_err(StreamError::Connection)
 }
 
 enum SendError {
@@ -122,7 +145,6 @@ async fn send_from(
     mut source: Source,
     offset: u64,
 ) -> Result<u64, SendError> {
-    let lost = |error: std::io::Error| SendError::Stream(StreamError::Io(error));
     source.seek(offset).await.map_err(SendError::Source)?;
     let mut at = offset;
     loop {
@@ -132,8 +154,8 @@ async fn send_from(
         }
         let header = chunk_header(part.len())
             .map_err(|error| SendError::Stream(StreamError::Frame(error)))?;
-        connection.write_all(&header).await.map_err(lost)?;
-        connection.write_all(&part).await.map_err(lost)?;
+        patiently(connection.write_all(&header)).await.map_err(SendError::Stream)?;
+        patiently(connection.write_all(&part)).await.map_err(SendError::Stream)?;
         at += part.len() as u64;
     }
 }
@@ -144,16 +166,18 @@ async fn receive(
     path: &Path,
     limit: u64,
 ) -> Result<(), StreamError> {
-    let mut file = OpenOptions::new().create(true).truncate(false).write(true).open(path).await?;
-    let mut at = file.seek(SeekFrom::End(0)).await?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    let mut file = options.open(path).await.map_err(StreamError::Disk)?;
+    let mut at = file.seek(SeekFrom::End(0)).await.map_err(StreamError::Disk)?;
     let purpose = Purpose::Stream { stream: row.stream, offset: at };
     let (mut connection, _, _) = link::open(definition, purpose).await?;
     let mut decoder = StreamDecoder::default();
     let mut buffer = vec![0; PART];
     loop {
-        let read = connection.read(&mut buffer).await?;
+        let read = patiently(connection.read(&mut buffer)).await?;
         if read == 0 {
-            file.sync_data().await?;
+            file.flush().await.map_err(StreamError::Disk)?;
             return Err(TransportError::Timeout.into());
         }
         decoder.push(&buffer[..read]);
@@ -164,7 +188,7 @@ async fn receive(
                     if at > limit {
                         return Err(StreamError::Result("it is longer than the job's limit"));
                     }
-                    file.write_all(&bytes).await?;
+                    file.write_all(&bytes).await.map_err(StreamError::Disk)?;
                 }
                 StreamItem::End(trailer) => return finish(file, at, &trailer).await,
             }
@@ -173,8 +197,8 @@ async fn receive(
 }
 
 async fn finish(mut file: File, at: u64, trailer: &Trailer) -> Result<(), StreamError> {
-    file.flush().await?;
-    file.sync_all().await?;
+    file.flush().await.map_err(StreamError::Disk)?;
+    file.sync_all().await.map_err(StreamError::Disk)?;
     match trailer {
         Trailer::Complete { length } if *length == at => Ok(()),
         Trailer::Complete { .. } => Err(StreamError::Result("its length is not what was sent")),

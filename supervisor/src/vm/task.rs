@@ -12,7 +12,7 @@ use std::{
 
 use sealtune_job::{Effect, FailReason, Hex, JobEvent, JobId, JobKind};
 use sealtune_wire::v1::{
-    AgentReply, AgentRequest, Launched, Outcome, Rtmr3, ToAgent, ToSupervisor,
+    AgentReply, AgentRequest, Launched, Outcome, Rtmr3, ToAgent, ToSupervisor, Transfer,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -26,15 +26,20 @@ use super::{
     process::{self, Watched},
     state::{VmEvent, VmFailure, VmState},
     streams::{self, StreamError},
-    tee::{HostTee, Measured},
+    tee::HostTee,
     transport::Address,
 };
 use crate::{
     api::types::VmView,
     content::ContentStore,
     daemon::changes::Changes,
-    store::{Store, StoreError, VmRow, now_ms},
+    store::{Store, StoreError, VmRow, now_ms, plain_code},
 };
+
+/// A VM that was ready and has not been heard for so long is lost.
+const SILENT_VM: Duration = Duration::from_secs(600);
+/// Consoles and logs of a VM start anew beyond this length: a guest cannot fill the disk.
+const LOG_LIMIT: u64 = 16 << 20;
 
 /// What every VM's task needs of the daemon.
 #[derive(Debug)]
@@ -84,7 +89,7 @@ pub(crate) struct VmTask {
     context: Arc<VmContext>,
     row: VmRow,
     state: VmState,
-    measured: Arc<Measured>,
+
     commands: mpsc::Receiver<VmCommand>,
     link: Option<Link>,
     pending: HashMap<u64, Pending>,
@@ -92,6 +97,7 @@ pub(crate) struct VmTask {
     active: HashSet<Hex<16>>,
     streams: JoinSet<(Hex<16>, Result<(), StreamError>)>,
     started: Instant,
+    taken_up: bool,
     stop_deadline: Option<Instant>,
 }
 
@@ -114,7 +120,7 @@ pub(crate) fn boot_deadline(accelerator: Accelerator, vcpus: u32, memory_mib: u6
 }
 
 impl VmTask {
-    pub(crate) fn new(context: Arc<VmContext>, row: VmRow, measured: Measured) -> (Self, VmHandle) {
+    pub(crate) fn new(context: Arc<VmContext>, row: VmRow) -> (Self, VmHandle) {
         let (sender, commands) = mpsc::channel(16);
         let handle = VmHandle { job: row.definition.job, commands: sender };
         let state = match row.view.state.as_str() {
@@ -124,11 +130,12 @@ impl VmTask {
             "draining" => VmState::Draining,
             _ => VmState::Booting,
         };
+        let taken_up = state != VmState::Defined;
         let task = Self {
             context,
             row,
             state,
-            measured: Arc::new(measured),
+
             commands,
             link: None,
             pending: HashMap::new(),
@@ -136,6 +143,7 @@ impl VmTask {
             active: HashSet::new(),
             streams: JoinSet::new(),
             started: Instant::now(),
+            taken_up,
             stop_deadline: None,
         };
         (task, handle)
@@ -145,7 +153,13 @@ impl VmTask {
     pub(crate) async fn run(mut self) {
         let processes = match self.state {
             VmState::Defined => self.start().await,
-            _ => Ok(self.find_processes()),
+            _ => {
+                let found = self.find_processes();
+                if !found.is_empty() {
+                    self.step(VmEvent::ProcessesRun).await;
+                }
+                Ok(found)
+            }
         };
         let (watched, end) = match processes {
             Err(failure) => (Vec::new(), End::Failed(failure)),
@@ -160,12 +174,16 @@ impl VmTask {
             process.end(Duration::from_secs(3)).await;
         }
         self.streams.shutdown().await;
+        // Whatever was started and never stored: a daemon that died in between, a start that failed half-way.
+        process::kill_strays(&self.row.definition.folder);
+        // Result and receipt may have arrived before the VM went.
+        let _ = self.try_complete().await;
+        if let Err(error) = self.job_lost().await {
+            tracing::error!(vm = %self.row.definition.id, "store the end of a VM: {error}");
+        }
         match end {
             End::Failed(failure) => self.step(VmEvent::Failed(failure)).await,
             End::Ended | End::StopTime => self.step(VmEvent::Ended).await,
-        }
-        if let Err(error) = self.job_lost().await {
-            tracing::error!(vm = %self.row.definition.id, "store the end of a VM: {error}");
         }
         self.context.changes.announce();
     }
@@ -175,7 +193,7 @@ impl VmTask {
         let failed = |detail: String| VmFailure::Start { detail };
         let definition = self.row.definition.clone();
         std::fs::create_dir_all(&definition.folder).map_err(|error| failed(error.to_string()))?;
-        let mut identities = Vec::new();
+
         let mut helper = None;
         if let Address::Unix { socket } = &definition.address {
             let device = definition.device_socket();
@@ -190,14 +208,12 @@ impl VmTask {
         }
         let arguments = qemu_arguments(&definition.shape());
         let log = definition.folder.join("qemu.log");
-        let qemu = process::spawn(&self.context.qemu, &arguments, &log);
-        identities.extend(qemu.as_ref().ok().copied());
-        identities.extend(helper);
-        self.row.view.pid = identities.first().map(|identity| identity.pid);
-        self.row.processes = identities;
+        let qemu = process::spawn(&self.context.qemu, &arguments, &log)
+            .map_err(|error| failed(error.to_string()))?;
+        self.row.view.pid = Some(qemu.pid);
+        self.row.processes = std::iter::once(qemu).chain(helper).collect();
         let stored = self.context.store.set_processes(&definition.id, &self.row.processes).await;
         stored.map_err(|error| failed(error.to_string()))?;
-        qemu.map_err(|error| failed(error.to_string()))?;
         self.started = Instant::now();
         self.step(VmEvent::ProcessesRun).await;
         Ok(self.find_processes())
@@ -209,14 +225,8 @@ impl VmTask {
         for (index, identity) in self.row.processes.iter().enumerate() {
             match Watched::open(*identity) {
                 Ok(Some(process)) => watched.push(process),
-                Ok(None) | Err(_) if index == 0 => {
-                    for rest in &self.row.processes[1..] {
-                        if let Ok(Some(process)) = Watched::open(*rest) {
-                            process.signal(rustix::process::Signal::KILL);
-                        }
-                    }
-                    return Vec::new();
-                }
+                // Without QEMU there is no VM; the rest is ended with the strays.
+                Ok(None) | Err(_) if index == 0 => return Vec::new(),
                 Ok(None) | Err(_) => {}
             }
         }
@@ -231,11 +241,13 @@ impl VmTask {
         let (links, mut new_links) = mpsc::channel(1);
         let mut connector = self.connect(links.clone());
         let mut ping = tokio::time::interval(Duration::from_secs(10));
+        let mut silent_since = Some(Instant::now());
         if self.state == VmState::Draining {
             self.stop_deadline = Some(Instant::now() + self.context.stop_time);
         }
         loop {
             let booting = self.state == VmState::Booting;
+            let silent_at = silent_since.filter(|_| !booting).map(|since| since + SILENT_VM);
             let stop_at = self.stop_deadline;
             let outcome = tokio::select! {
                 () = qemu.ended() => return End::Ended,
@@ -243,7 +255,11 @@ impl VmTask {
                     return End::Failed(VmFailure::BootDeadline);
                 }
                 () = wait_until(stop_at), if stop_at.is_some() => return End::StopTime,
+                () = wait_until(silent_at), if silent_at.is_some() => {
+                    return End::Failed(VmFailure::Silent);
+                }
                 Some(link) = new_links.recv() => {
+                    silent_since = None;
                     self.link = Some(link);
                     self.launch().await
                 }
@@ -257,14 +273,12 @@ impl VmTask {
                 },
                 Some(command) = self.commands.recv() => self.command(command).await,
                 Some(finished) = self.streams.join_next(), if !self.streams.is_empty() => {
-                    self.stream_finished(finished).await;
-                    Ok(())
+                    self.stream_finished(finished).await
                 }
-                _ = ping.tick(), if self.link.is_some() => {
-                    self.send(&ToAgent::Ping { nonce: self.next_request }).await
-                }
+                _ = ping.tick() => self.tick().await,
             };
-            if outcome.is_err() {
+            if outcome.is_err() && self.link.is_some() {
+                silent_since = Some(Instant::now());
                 self.link = None;
                 for (_, pending) in self.pending.drain() {
                     if let Pending::Command(reply) = pending {
@@ -275,6 +289,18 @@ impl VmTask {
                 connector = self.connect(links.clone());
             }
         }
+    }
+
+    /// What has to be looked at now and then.
+    async fn tick(&mut self) -> Result<(), ()> {
+        for log in ["console.log", "qemu.log", "vsock.log"] {
+            bound_log(&self.row.definition.folder.join(log));
+        }
+        self.try_complete().await?;
+        if self.link.is_none() {
+            return Ok(());
+        }
+        self.send(&ToAgent::Ping { nonce: self.next_request }).await
     }
 
     /// Tries to connect until it succeeds; the new link arrives by the channel.
@@ -359,10 +385,8 @@ impl VmTask {
             ToSupervisor::Reply { id, outcome } => self.reply(id, outcome).await,
             ToSupervisor::Request { id, request } => {
                 let context = self.context.clone();
-                let answer = context
-                    .tee
-                    .answer(&self.row.definition, &self.measured, &context.store, &request)
-                    .await;
+                let answer =
+                    context.tee.answer(&self.row.definition, &context.store, id, &request).await;
                 let outcome = match answer {
                     Ok(reply) => Outcome::Ok(reply),
                     Err(error) => {
@@ -384,35 +408,40 @@ impl VmTask {
             (Pending::Command(reply), outcome) => {
                 let _ = reply.send(match outcome {
                     Outcome::Ok(answer) => Ok(answer),
-                    Outcome::Error { code } => Err(RequestError::Refused(code)),
+                    Outcome::Error { code } => Err(RequestError::Refused(plain_code(&code))),
                 });
             }
             (Pending::Launch, Outcome::Ok(AgentReply::Launched(launched))) => {
-                self.launched(launched).await;
+                self.launched(launched).await?;
             }
             (Pending::Launch, Outcome::Error { code }) => {
-                return Err(Broken::Vm(VmFailure::Launch { code }));
+                return Err(Broken::Vm(VmFailure::Launch { code: plain_code(&code) }));
             }
             (Pending::PlainTerms(job), Outcome::Ok(_)) => {
-                self.apply(job, &JobEvent::Accepted).await;
+                self.apply(job, &JobEvent::Accepted).await?;
             }
             (Pending::PlainTerms(job), Outcome::Error { code }) => {
-                let refused = JobEvent::AgentFailed(FailReason::Refused { code });
-                self.apply(job, &refused).await;
+                let reason = FailReason::Refused { code: plain_code(&code) };
+                self.apply(job, &JobEvent::AgentFailed(reason)).await?;
             }
             (Pending::Launch | Pending::Shutdown, _) => {}
         }
         Ok(())
     }
 
-    async fn launched(&mut self, launched: Launched) {
+    async fn launched(&mut self, launched: Launched) -> Result<(), ()> {
         let first = self.state != VmState::Ready;
         let view = &mut self.row.view;
         if first && view.ready_ms.is_none() {
-            view.ready_ms = u64::try_from(self.started.elapsed().as_millis()).ok();
+            // Of a VM that was taken up while it booted, only the clock knows when that began.
+            view.ready_ms = if self.taken_up {
+                Some((now_ms() - view.started).max(0).unsigned_abs())
+            } else {
+                u64::try_from(self.started.elapsed().as_millis()).ok()
+            };
         }
         view.instance = Some(launched.instance.to_string());
-        view.kernel = Some(launched.kernel.chars().take(128).collect());
+        view.kernel = Some(launched.kernel.chars().filter(|c| !c.is_control()).take(128).collect());
         view.resident_kib = Some(launched.resident_kib);
         view.rtmr3 = Some(
             match launched.rtmr3 {
@@ -423,16 +452,16 @@ impl VmTask {
         );
         if self.stop_deadline.is_some() {
             // Asked to stop while it booted: now it can be asked.
-            let _ = self.request(AgentRequest::Shutdown, Pending::Shutdown).await;
-            return;
+            return self.request(AgentRequest::Shutdown, Pending::Shutdown).await;
         }
         self.step(VmEvent::LaunchAccepted).await;
         if let Some(job) = self.row.definition.job {
             // After a restart of the daemon the job may be long past this; then the machine denies it.
-            self.apply(job, &JobEvent::VmReady).await;
+            self.apply(job, &JobEvent::VmReady).await?;
             self.open_streams().await;
-            self.try_complete().await;
+            self.try_complete().await?;
         }
+        Ok(())
     }
 
     async fn event(
@@ -441,9 +470,10 @@ impl VmTask {
         event: sealtune_wire::v1::AgentEvent,
     ) -> Result<(), Broken> {
         let context = self.context.clone();
-        let (definition, measured) = (&self.row.definition, &self.measured);
+        let definition = &self.row.definition;
         let bundle = |evidence: &sealtune_wire::v1::Evidence| {
-            let bundle = context.tee.bundle(definition, measured, evidence).ok()?;
+            let bundle = context.tee.bundle(definition, evidence);
+            let bundle = bundle.inspect_err(|error| tracing::warn!("{error}")).ok()?;
             String::from_utf8(bundle.to_bytes().ok()?).ok()
         };
         let vm_job = definition.job.map(|job| (job, self.row.attempt));
@@ -468,24 +498,33 @@ impl VmTask {
             self.open_streams().await;
         }
         if outcome.done {
-            self.try_complete().await;
+            self.try_complete().await?;
         }
         if let Some(code) = outcome.fatal {
-            return Err(Broken::Vm(VmFailure::Fatal { code: code.chars().take(32).collect() }));
+            return Err(Broken::Vm(VmFailure::Fatal { code }));
         }
-        sent.map_err(|()| Broken::Link)
+        Ok(sent?)
     }
 
-    /// Applies an event to the VM's job and performs what follows.
-    async fn apply(&mut self, job: JobId, event: &JobEvent) {
+    /// Applies an event to the VM's job and performs what follows. Where it cannot be stored, the caller gives the
+    /// connection up: the next one starts from what is stored.
+    async fn apply(&mut self, job: JobId, event: &JobEvent) -> Result<(), ()> {
         let release = i64::try_from(self.context.release_time.as_millis()).unwrap_or(i64::MAX);
         match self.context.store.apply(job, event, release).await {
             Ok((_, effects)) => {
                 self.context.changes.announce();
                 Box::pin(self.perform(&effects)).await;
+                Ok(())
             }
-            Err(StoreError::Denied(denied)) => tracing::debug!(%job, "{denied}"),
-            Err(error) => tracing::error!(%job, "{error}"),
+            Err(StoreError::Denied(denied)) => {
+                tracing::debug!(%job, "{denied}");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(%job, "{error}");
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                Err(())
+            }
         }
     }
 
@@ -541,13 +580,19 @@ impl VmTask {
             let (context, definition) = (self.context.clone(), self.row.definition.clone());
             let partial = self.partial_result(row.job);
             self.streams.spawn(async move {
-                // The zip, its seal and its frames are a little longer than what is packed.
-                let limit = match context.store.job(row.job).await {
-                    Ok(job) => job.submission.limits.output_bytes.saturating_mul(2) + (16 << 20),
-                    Err(_) => 0,
-                };
                 let mut attempt = 0;
                 loop {
+                    // The zip, its seal and its frames are a little longer than what is packed.
+                    let limit = match context.store.job(row.job).await {
+                        Ok(job) => {
+                            job.submission.limits.output_bytes.saturating_mul(2) + (16 << 20)
+                        }
+                        Err(error) => {
+                            tracing::error!("{error}");
+                            tokio::time::sleep(back_off(attempt)).await;
+                            continue;
+                        }
+                    };
                     let moved =
                         streams::transfer(&definition, &row, &context.content, &partial, limit);
                     match moved.await {
@@ -566,39 +611,47 @@ impl VmTask {
     async fn stream_finished(
         &mut self,
         finished: Result<(Hex<16>, Result<(), StreamError>), tokio::task::JoinError>,
-    ) {
+    ) -> Result<(), ()> {
         let Ok((stream, outcome)) = finished else {
-            return;
+            return Ok(());
         };
-        if let Err(error) = self.context.store.stream_done(&self.row.definition.id, &stream).await {
-            tracing::error!("{error}");
-        }
+        // Not stored means that it runs again, which costs a connection and no more.
         self.active.remove(&stream);
+        let done = self.context.store.stream_done(&self.row.definition.id, &stream).await;
+        done.map_err(|error| tracing::error!("{error}"))?;
         match (outcome, self.row.definition.job) {
             (Ok(()), _) => self.try_complete().await,
             (Err(error), Some(job)) => {
                 tracing::warn!(%job, "transfer: {error}");
                 let code = error.code().to_owned();
-                self.apply(job, &JobEvent::AgentFailed(FailReason::Host { code })).await;
+                let reason = if error.is_the_guests() {
+                    FailReason::Guest { code }
+                } else {
+                    FailReason::Host { code }
+                };
+                self.apply(job, &JobEvent::AgentFailed(reason)).await
             }
-            (Err(_), None) => {}
+            (Err(_), None) => Ok(()),
         }
     }
 
     /// Delivered means: result and receipt are on this disk, and the result is what the agent says it is.
-    async fn try_complete(&mut self) {
+    async fn try_complete(&mut self) -> Result<(), ()> {
         let Some(job) = self.row.definition.job else {
-            return;
+            return Ok(());
         };
         let partial = self.partial_result(job);
         match completion(&self.context, &self.row, job, &partial).await {
-            Ok(Completion::NotYet) => {}
+            Ok(Completion::NotYet) => Ok(()),
             Ok(Completion::Stored) => self.apply(job, &JobEvent::Stored).await,
             Ok(Completion::Wrong) => {
                 let code = "ST-VM-45".to_owned();
-                self.apply(job, &JobEvent::AgentFailed(FailReason::Guest { code })).await;
+                self.apply(job, &JobEvent::AgentFailed(FailReason::Guest { code })).await
             }
-            Err(error) => tracing::error!(%job, "complete a job: {error}"),
+            Err(error) => {
+                tracing::error!(%job, "complete a job: {error}");
+                Ok(())
+            }
         }
     }
 
@@ -607,11 +660,13 @@ impl VmTask {
             return Ok(());
         };
         let row = self.context.store.job(job).await?;
+        let _ = std::fs::remove_file(self.partial_result(job));
         if row.state.is_final() || row.vm.as_deref() != Some(&self.row.definition.id) {
             return Ok(());
         }
         tracing::warn!(%job, vm = %self.row.definition.id, "the VM is lost");
-        self.apply(job, &JobEvent::VmLost).await;
+        // Where this fails, the pool finds the job without a VM and does the same.
+        let _ = self.apply(job, &JobEvent::VmLost).await;
         Ok(())
     }
 
@@ -643,6 +698,12 @@ enum Broken {
     Vm(VmFailure),
 }
 
+impl From<()> for Broken {
+    fn from((): ()) -> Self {
+        Self::Link
+    }
+}
+
 enum Completion {
     NotYet,
     Stored,
@@ -661,7 +722,8 @@ async fn completion(
     };
     let receipt = context.store.receipt(job).await?;
     let receipted = receipt.is_some_and(|(attempt, _)| attempt == vm.attempt);
-    let open = !context.store.open_streams(&vm.definition.id).await?.is_empty();
+    let streams = context.store.open_streams(&vm.definition.id).await?;
+    let open = streams.iter().any(|stream| stream.what == Transfer::Result);
     if open || (row.kind() == JobKind::Sealed && !receipted) {
         return Ok(Completion::NotYet);
     }
@@ -698,6 +760,14 @@ async fn wait_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+/// The writers append, so that a file cut to nothing goes on from its start.
+fn bound_log(path: &std::path::Path) {
+    if std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > LOG_LIMIT) {
+        let opened = std::fs::OpenOptions::new().write(true).open(path);
+        let _ = opened.and_then(|file| file.set_len(0));
     }
 }
 

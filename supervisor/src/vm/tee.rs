@@ -1,13 +1,15 @@
 //! The host's part in evidence: boot measurements, image identity, collateral, and with the feature `simulated-tee`
 //! the stand-in for the hardware.
 
+use std::path::Path;
+
 use base64::Engine as _;
 use sealtune_evidence::{
     BootFiles, BootMeasurement, EvidenceBundle, ImageIdentity, Shape, Tee, layout1,
 };
 use sealtune_wire::v1::{Evidence, HostReply, HostRequest};
 
-use super::definition::VmDefinition;
+use super::{definition::VmDefinition, image::GuestImage};
 use crate::store::{Store, StoreError};
 
 #[derive(Debug, thiserror::Error)]
@@ -43,26 +45,25 @@ impl TeeError {
     }
 }
 
-/// One VM's measurements, made from the files it is started from.
-#[derive(Debug, Clone)]
-pub(crate) struct Measured {
-    pub(crate) boot: BootMeasurement,
-}
-
-pub(crate) fn measure(definition: &VmDefinition) -> Result<Measured, TeeError> {
-    let digest = |path: &std::path::Path| {
+/// Measures the files that a VM will be started from. Done once, before it starts: what the operator does to the
+/// files afterwards changes nothing for a running VM.
+pub(crate) fn measure(
+    firmware: &Path,
+    image: &GuestImage,
+    shape: Shape,
+) -> Result<BootMeasurement, TeeError> {
+    let digest = |path: &Path| {
         std::fs::read(path)
             .map(|bytes| layout1::file_digest(&bytes))
             .map_err(|error| TeeError::Read { path: path.display().to_string(), error })
     };
     let files = BootFiles {
-        firmware: digest(&definition.firmware)?,
-        kernel: digest(&definition.kernel)?,
-        initramfs: digest(&definition.initramfs)?,
-        cmdline: definition.command_line.clone(),
+        firmware: digest(firmware)?,
+        kernel: digest(&image.kernel)?,
+        initramfs: digest(&image.initramfs)?,
+        cmdline: image.command_line.clone(),
     };
-    let shape = Shape { vcpus: definition.vcpus, memory_mib: definition.memory_mib };
-    Ok(Measured { boot: layout1::measure(&files, shape)? })
+    Ok(layout1::measure(&files, shape)?)
 }
 
 /// What stands in for the hardware, or says that it does not.
@@ -115,29 +116,30 @@ impl HostTee {
         if cfg!(feature = "simulated-tee") { "simulated" } else { "tdx" }
     }
 
-    /// Answers the agent of one VM, for that VM only.
+    /// Answers the agent of one VM, for that VM only. The agent sends a request again, under the same id, when the
+    /// connection was lost before the answer: an extension is not performed twice.
     pub(crate) async fn answer(
         &self,
         definition: &VmDefinition,
-        measured: &Measured,
         store: &Store,
+        id: u64,
         request: &HostRequest,
     ) -> Result<HostReply, TeeError> {
         #[cfg(not(feature = "simulated-tee"))]
         {
-            let _ = (definition, measured, store, request);
+            let _ = (definition, store, id, request);
             Err(TeeError::NoSimulation)
         }
         #[cfg(feature = "simulated-tee")]
-        self.simulate(definition, measured, store, request).await
+        self.simulate(definition, store, id, request).await
     }
 
     #[cfg(feature = "simulated-tee")]
     async fn simulate(
         &self,
         definition: &VmDefinition,
-        measured: &Measured,
         store: &Store,
+        id: u64,
         request: &HostRequest,
     ) -> Result<HostReply, TeeError> {
         use sealtune_evidence::{Event, EventLog, event_log::RUNTIME_REGISTER};
@@ -152,11 +154,11 @@ impl HostTee {
                 log.push(Event::new(3, name.as_str(), payload));
                 log.check_events().map_err(|_| TeeError::AgentEvidence)?;
                 let text = serde_json::to_string(&log).map_err(|_| TeeError::AgentEvidence)?;
-                store.set_rtmr3(&definition.id, &text).await?;
+                store.extend_rtmr3(&definition.id, id, &text).await?;
                 Ok(HostReply::Extended)
             }
             HostRequest::SimulatedQuote { report_data } => {
-                let registers = &measured.boot.registers;
+                let registers = &definition.registers;
                 let quote = self.platform.quote(&sealtune_evidence::simulated::QuoteRequest {
                     mrtd: registers.mrtd,
                     rtmr: [
@@ -178,7 +180,6 @@ impl HostTee {
     pub(crate) fn bundle(
         &self,
         definition: &VmDefinition,
-        measured: &Measured,
         evidence: &Evidence,
     ) -> Result<EvidenceBundle, TeeError> {
         let decode = |text: &str| {
@@ -188,7 +189,7 @@ impl HostTee {
         };
         let guest: sealtune_evidence::EventLog =
             serde_json::from_str(&evidence.event_log).map_err(|_| TeeError::AgentEvidence)?;
-        let mut event_log = measured.boot.log.clone();
+        let mut event_log = definition.boot_log.clone();
         for event in guest.events {
             event_log.push(event);
         }

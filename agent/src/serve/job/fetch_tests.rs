@@ -1,10 +1,15 @@
-use sealtune_content::{ContentHasher, Scheme};
+use sealtune_content::{ContentHasher, Scheme, StreamError};
 use sealtune_seal::stream::Sealer;
 use sealtune_wire::stream::{chunk_header, encode_end};
 use tokio::io::{AsyncWriteExt as _, DuplexStream};
 
 use super::*;
 use crate::serve::listener::Connection;
+
+const BAD_SEGMENT: StreamError = StreamError::BadSegment { index: 0 };
+const TOO_LONG: StreamError = StreamError::TooLong { length: 0 };
+const TOO_SHORT: StreamError = StreamError::TooShort { found: 0, length: 0 };
+const WRONG_CONTENT: StreamError = StreamError::WrongContent;
 
 fn sample(length: usize) -> Vec<u8> {
     (0..length).map(|index| (index * 7 + index / 253) as u8).collect()
@@ -115,7 +120,7 @@ async fn a_wrong_byte_is_asked_for_again_from_its_piece() {
     let (mut sink, spool) = content_sink(&bytes, Scheme::Zg);
     let mut wrong = bytes.clone();
     wrong[600_000] ^= 1;
-    assert_eq!(code(deliver(&mut sink, &wrong, Some(700_001)).await), "ST-CONTENT-30");
+    assert_eq!(code(deliver(&mut sink, &wrong, Some(700_001)).await), BAD_SEGMENT.code());
     assert_eq!(sink.offset(), 2 * 262_144);
     let again = deliver(&mut sink, &bytes[2 * 262_144..], Some(700_001)).await;
     assert_eq!(code(again), "all");
@@ -139,7 +144,7 @@ async fn whole_files_are_right_or_refused_at_their_end() {
     let (mut sink, _spool) = content_sink(&bytes, Scheme::Sha256);
     let mut wrong = bytes.clone();
     wrong[9] ^= 1;
-    assert_eq!(code(deliver(&mut sink, &wrong, Some(5000)).await), "ST-CONTENT-33");
+    assert_eq!(code(deliver(&mut sink, &wrong, Some(5000)).await), WRONG_CONTENT.code());
 }
 
 #[tokio::test]
@@ -148,9 +153,9 @@ async fn too_much_too_little_and_lies_about_the_length_are_refused() {
     let mut long = bytes.clone();
     long.push(0);
     let (mut sink, _spool) = content_sink(&bytes, Scheme::Sha256);
-    assert_eq!(code(deliver(&mut sink, &long, None).await), "ST-CONTENT-31");
+    assert_eq!(code(deliver(&mut sink, &long, None).await), TOO_LONG.code());
     let (mut sink, _spool) = content_sink(&bytes, Scheme::Sha256);
-    assert_eq!(code(deliver(&mut sink, &bytes[..4000], Some(4000)).await), "ST-CONTENT-32");
+    assert_eq!(code(deliver(&mut sink, &bytes[..4000], Some(4000)).await), TOO_SHORT.code());
     let (mut sink, _spool) = content_sink(&bytes, Scheme::Sha256);
     assert_eq!(code(deliver(&mut sink, &bytes, Some(6000)).await), "ST-AGENT-84");
 
@@ -176,7 +181,7 @@ async fn a_dataset_under_another_key_or_job_never_opens() {
     let other = id_of(b"another dataset", Scheme::Sha256);
     sink.verifier = Some(StreamingVerifier::new(other, None).unwrap());
     let refused = deliver(&mut sink, &object, Some(object.len() as u64)).await;
-    assert_eq!(code(refused), "ST-CONTENT-31");
+    assert_eq!(code(refused), TOO_LONG.code());
 }
 
 #[tokio::test]

@@ -239,10 +239,13 @@ impl Work {
         self.lasted("sealing", began);
 
         self.context.enter(JobPhase::Delivering)?;
+        let receipt = self.receipt(None).await?;
         let mut peers = self.context.want(Transfer::Result).await?;
         let Packed { sha256, root, .. } = packed;
         self.context.event(AgentEvent::Result { job, sha256, root })?;
-        self.receipt(None).await?;
+        if let Some(receipt) = receipt {
+            self.context.event(receipt)?;
+        }
         deliver::send(&folders.result(), sha256.length(), &mut peers).await?;
         Ok(peers)
     }
@@ -318,7 +321,7 @@ impl Work {
         ]);
         environment.extend(terms.environment.clone());
         let argv = [
-            "python3",
+            "python",
             &terms.script.container_path(),
             "--data_path",
             "/app/mnt/data",
@@ -370,8 +373,13 @@ impl Work {
             let _ = self.context.event(frame);
         }
         // A record that cannot be made must not hide the failure itself.
-        if let Err(record) = self.receipt(Some(error)).await {
-            eprintln!("{} no failure record", record.code());
+        match self.receipt(Some(error)).await {
+            Ok(record) => {
+                if let Some(record) = record {
+                    let _ = self.context.event(record);
+                }
+            }
+            Err(record) => eprintln!("{} no failure record", record.code()),
         }
         if let JobError::Training(exit) = error {
             let _ = self.context.event(AgentEvent::Exited { job, exit: exit.class() });
@@ -380,10 +388,13 @@ impl Work {
     }
 
     /// The signed record of a sealed job; a plain one has none.
-    async fn receipt(&mut self, failure: Option<&JobError>) -> Result<(), JobError> {
-        let Some(owner) = &self.owner else { return Ok(()) };
+    async fn receipt(
+        &mut self,
+        failure: Option<&JobError>,
+    ) -> Result<Option<AgentEvent>, JobError> {
+        let Some(owner) = &self.owner else { return Ok(None) };
         self.record.chains = owner.chains();
-        let Secrecy::Sealed(sealed) = &self.accepted.secrecy else { return Ok(()) };
+        let Secrecy::Sealed(sealed) = &self.accepted.secrecy else { return Ok(None) };
         let machine = &self.context.machine;
         let signed = receipt::sign(machine, &self.accepted, sealed, &self.record, failure)?;
         let evidence = match self.record.started {
@@ -399,7 +410,7 @@ impl Work {
             None => None,
         };
         let job = self.context.job;
-        self.context.event(AgentEvent::Receipt { job, envelope: signed.envelope, evidence })
+        Ok(Some(AgentEvent::Receipt { job, envelope: signed.envelope, evidence }))
     }
 
     fn binding(&self) -> JobBinding {

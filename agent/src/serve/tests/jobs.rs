@@ -189,9 +189,10 @@ impl<'b> Host<'b> {
         };
         let purpose = Purpose::Stream { stream, offset: 0 };
         let (answer, mut io) = self.bench.meet(purpose, TOKEN).await;
-        assert_eq!(answer, Answer::Welcome { protocol: 1, offset: 0 });
-        io.write_all(&chunk_header(bytes.len()).unwrap()).await.unwrap();
-        io.write_all(&bytes).await.unwrap();
+        let Answer::Welcome { offset, .. } = answer else { panic!("{answer:?}") };
+        let rest = &bytes[usize::try_from(offset).unwrap()..];
+        io.write_all(&chunk_header(rest.len()).unwrap()).await.unwrap();
+        io.write_all(rest).await.unwrap();
         let end = encode_end(&Trailer::Complete { length: bytes.len() as u64 }).unwrap();
         io.write_all(&end).await.unwrap();
         // The agent closes when it has read everything.
@@ -207,6 +208,7 @@ impl<'b> Host<'b> {
         let mut buffer = vec![0; 65_536];
         loop {
             let count = io.read(&mut buffer).await.unwrap();
+            assert_ne!(count, 0, "the result was cut");
             decoder.push(&buffer[..count]);
             while let Some(item) = decoder.next_item().unwrap() {
                 match item {
