@@ -6,6 +6,14 @@ use crate::frame::{self, FrameError};
 
 /// Longest chunk, bytes.
 pub const CHUNK_LIMIT: usize = 1 << 20;
+/// Longest chunk out of a guest. The receiver answers each with one [`RECEIVED`] byte and the sender keeps at most
+/// [`OUTGOING_WINDOW`] unanswered: `vhost-device-vsock` 0.3 tells a guest of free space in its 64 KiB buffer only
+/// along with other traffic, so that a transfer without answers stands still for ever.
+pub const OUTGOING_CHUNK: usize = 16 << 10;
+/// Chunks out of a guest that may be without answer.
+pub const OUTGOING_WINDOW: usize = 3;
+/// The receiver's answer to one chunk.
+pub const RECEIVED: u8 = 1;
 /// Longest trailer, bytes of JSON.
 pub const TRAILER_LIMIT: usize = 4 << 10;
 

@@ -63,11 +63,21 @@ pub(crate) async fn submit(
         ));
     }
     let (status, row) = match shared.context.store.submit(&submission).await? {
-        NewJob::Made(row) => (StatusCode::CREATED, row),
+        NewJob::Made(row) => (StatusCode::CREATED, with_known_dataset(&shared, row).await?),
         NewJob::Found(row) => (StatusCode::OK, row),
     };
     shared.context.changes.announce();
     Ok((status, Json(view(&shared, &row).await?)).into_response())
+}
+
+/// A plain job may name a dataset that is here already: then there is nothing to upload.
+async fn with_known_dataset(shared: &Shared, row: JobRow) -> Result<JobRow, ApiError> {
+    let store = &shared.context.store;
+    let dataset = row.submission.dataset;
+    if row.kind() == JobKind::Plain && store.content_path(&dataset).await?.is_some() {
+        store.grow_dataset(row.id(), 0, dataset.length()).await?;
+    }
+    Ok(store.job(row.id()).await?)
 }
 
 fn check(shared: &Shared, submission: &Submission) -> Result<(), ApiError> {

@@ -6,7 +6,7 @@ use axum::{
     extract::{Path, State},
     http::{HeaderMap, Method, StatusCode, Uri, header},
 };
-use sealtune_job::JobKind;
+
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
 use super::{
@@ -44,7 +44,7 @@ pub(crate) async fn part(
 ) -> Result<Json<UploadView>, ApiError> {
     let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
     let mut row = job_of(&shared, caller, &received, &job).await?;
-    if row.kind() == JobKind::Plain || row.state.is_final() {
+    if row.state.is_final() {
         return Err(ApiError::bad_request("accept a dataset: this job takes none (any more)"));
     }
     let total = row.submission.dataset.length();

@@ -118,16 +118,28 @@ impl ContentStore {
         job: JobId,
     ) -> Result<Source, ContentError> {
         match what {
-            Transfer::Content { id } => self.open_content(id).await,
+            Transfer::Content { id } => match self.open_content(id).await {
+                // A plain job's dataset was uploaded for it.
+                Err(ContentError::Unknown(_)) if self.is_uploaded(id, job).await => {
+                    Source::file(&self.dataset_path(job), id.length()).await
+                }
+                opened => opened,
+            },
             Transfer::SealedDataset { id } => {
                 Source::file(&self.dataset_path(job), id.length()).await
             }
             Transfer::SegmentRoots { id } => {
-                let source = self.open_content(id).await?;
+                let content = Transfer::Content { id: *id };
+                let source = Box::pin(self.open_transfer(&content, job)).await?;
                 zg::segment_roots(source).await
             }
             Transfer::Result => Err(ContentError::Identify("a result goes the other way".into())),
         }
+    }
+
+    async fn is_uploaded(&self, id: &ContentId, job: JobId) -> bool {
+        let row = self.store.job(job).await;
+        row.is_ok_and(|row| row.submission.dataset == *id) && self.dataset_path(job).exists()
     }
 
     /// Registers a finished file under both of its ids. The file is moved into the store.

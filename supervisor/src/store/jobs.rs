@@ -39,7 +39,7 @@ impl JobRow {
     }
 
     pub(crate) fn dataset_complete(&self) -> bool {
-        self.kind() == JobKind::Plain || self.dataset_received >= self.submission.dataset.length()
+        self.dataset_received >= self.submission.dataset.length()
     }
 
     pub(crate) fn failure(&self) -> Option<&FailReason> {

@@ -5,7 +5,7 @@ use std::{future::Future, io::SeekFrom, path::Path, time::Duration};
 
 use sealtune_wire::{
     hello::Purpose,
-    stream::{StreamDecoder, StreamItem, Trailer, chunk_header, encode_end},
+    stream::{RECEIVED, StreamDecoder, StreamItem, Trailer, chunk_header, encode_end},
     v1::Transfer,
 };
 use tokio::{
@@ -189,6 +189,7 @@ async fn receive(
                         return Err(StreamError::Result("it is longer than the job's limit"));
                     }
                     file.write_all(&bytes).await.map_err(StreamError::Disk)?;
+                    patiently(connection.write_all(&[RECEIVED])).await?;
                 }
                 StreamItem::End(trailer) => return finish(file, at, &trailer).await,
             }

@@ -13,7 +13,7 @@ use ring::digest;
 use sealtune_content::archive::{ArchiveError, PackMethod, TreeFile, list_tree, pack};
 use sealtune_content::{ContentHasher, ContentId, Scheme};
 use sealtune_seal::result_object::ResultSealer;
-use sealtune_wire::stream::{Trailer, chunk_header, encode_end};
+use sealtune_wire::stream::{OUTGOING_CHUNK, OUTGOING_WINDOW, Trailer, chunk_header, encode_end};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Duration, timeout};
@@ -26,7 +26,7 @@ const OUTPUT_NAME: &str = "output_model";
 const METRICS_NAME: &str = "metrics.json";
 const MAX_METRICS_BYTES: u64 = 64 * 1024;
 const MAX_FILES: usize = 65_536;
-const CHUNK_BYTES: usize = 256 * 1024;
+
 /// How long the last bytes may take to be read.
 const LAST_READ: Duration = Duration::from_secs(120);
 
@@ -203,10 +203,11 @@ async fn send_once(mut peer: StreamPeer, file: &File, length: u64) -> io::Result
     let mut offset = peer.offset.min(length);
     peer.connection.welcome(offset).await?;
     let io = &mut peer.connection.io;
-    let mut buffer = vec![0; CHUNK_BYTES];
+    let mut buffer = vec![0; OUTGOING_CHUNK];
+    let mut unanswered = 0;
     while offset < length {
-        let want =
-            usize::try_from(length - offset).map_or(CHUNK_BYTES, |left| left.min(CHUNK_BYTES));
+        let want = usize::try_from(length - offset)
+            .map_or(OUTGOING_CHUNK, |left| left.min(OUTGOING_CHUNK));
         let count = file.read_at(&mut buffer[..want], offset)?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -215,13 +216,20 @@ async fn send_once(mut peer: StreamPeer, file: &File, length: u64) -> io::Result
         io.write_all(&header).await?;
         io.write_all(&buffer[..count]).await?;
         offset += count as u64;
+        unanswered += 1;
+        while unanswered >= OUTGOING_WINDOW {
+            let mut answer = [0; 1];
+            io.read_exact(&mut answer).await?;
+            unanswered -= 1;
+        }
     }
     let end = encode_end(&Trailer::Complete { length }).map_err(io::Error::other)?;
     io.write_all(&end).await?;
     io.flush().await?;
     // The peer closes once it has read all; one that only goes away looks the same and comes again if it wants more.
-    let mut nothing = [0; 1];
-    let _ = timeout(LAST_READ, io.read(&mut nothing)).await;
+    let mut answers = [0; 16];
+    let last = async { while matches!(io.read(&mut answers).await, Ok(count) if count > 0) {} };
+    let _ = timeout(LAST_READ, last).await;
     Ok(())
 }
 

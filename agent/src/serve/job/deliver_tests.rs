@@ -1,7 +1,7 @@
 use std::os::unix::fs::symlink;
 
 use sealtune_content::identify;
-use sealtune_wire::stream::{StreamDecoder, StreamItem};
+use sealtune_wire::stream::{RECEIVED, StreamDecoder, StreamItem};
 use tokio::io::DuplexStream;
 
 use super::*;
@@ -78,7 +78,11 @@ async fn read_all(io: &mut DuplexStream) -> (Vec<u8>, Option<Trailer>) {
         decoder.push(&buffer[..count]);
         while let Some(item) = decoder.next_item().unwrap() {
             match item {
-                StreamItem::Bytes(more) => bytes.extend(more),
+                StreamItem::Bytes(more) => {
+                    assert!(more.len() <= OUTGOING_CHUNK);
+                    bytes.extend(more);
+                    io.write_all(&[RECEIVED]).await.unwrap();
+                }
                 StreamItem::End(trailer) => return (bytes, Some(trailer)),
             }
         }
@@ -105,4 +109,22 @@ async fn a_result_is_sent_from_where_it_is_wanted_until_it_has_arrived() {
     assert!(bytes == content[250_000..]);
     drop(io);
     assert!(sending.await.unwrap());
+}
+
+#[tokio::test]
+async fn a_receiver_that_does_not_answer_gets_no_more_than_the_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("result");
+    fs::write(&path, vec![1; 600_000]).unwrap();
+    let (sender, mut peers) = mpsc::channel(1);
+    let sending = tokio::spawn(async move { send(&path, 600_000, &mut peers).await.is_ok() });
+    let (mut io, theirs) = tokio::io::duplex(1 << 20);
+    sender.send(StreamPeer { connection: Connection::of(theirs), offset: 0 }).await.unwrap();
+    let mut hello = [0; 4];
+    io.read_exact(&mut hello).await.unwrap();
+    io.read_exact(&mut vec![0; u32::from_be_bytes(hello) as usize]).await.unwrap();
+    io.read_exact(&mut vec![0; OUTGOING_WINDOW * (4 + OUTGOING_CHUNK)]).await.unwrap();
+    let more = timeout(Duration::from_millis(50), io.read_exact(&mut [0; 1]));
+    assert!(more.await.is_err(), "a chunk was sent without an answer");
+    sending.abort();
 }

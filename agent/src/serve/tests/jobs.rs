@@ -18,7 +18,9 @@ use sealtune_seal::result_object::ResultOpener;
 use sealtune_seal::stream::{ObjectKind, Sealer};
 use sealtune_seal::{OwnerKey, RecipientKey, RecipientKeyPair, Secret, Suite};
 use sealtune_wire::hello::{Answer, Purpose};
-use sealtune_wire::stream::{StreamDecoder, StreamItem, Trailer, chunk_header, encode_end};
+use sealtune_wire::stream::{
+    RECEIVED, StreamDecoder, StreamItem, Trailer, chunk_header, encode_end,
+};
 use sealtune_wire::v1::{
     AgentEvent, AgentFailure, AgentReply, AgentRequest, FrameStream, OutsidePurpose, SealedRelease,
     ToAgent, Transfer,
@@ -212,7 +214,10 @@ impl<'b> Host<'b> {
             decoder.push(&buffer[..count]);
             while let Some(item) = decoder.next_item().unwrap() {
                 match item {
-                    StreamItem::Bytes(bytes) => self.result.extend(bytes),
+                    StreamItem::Bytes(bytes) => {
+                        self.result.extend(bytes);
+                        io.write_all(&[RECEIVED]).await.unwrap();
+                    }
                     StreamItem::End(trailer) => {
                         let length = self.result.len() as u64;
                         assert_eq!(trailer, Trailer::Complete { length });
