@@ -68,7 +68,7 @@ impl ServeError {
             Self::Token => "ST-AGENT-53",
             Self::Generation => "ST-AGENT-54",
             Self::UnknownStream => "ST-AGENT-55",
-            Self::BusyStream => "ST-AGENT-65",
+            Self::BusyStream => "ST-AGENT-98",
             Self::BeforeLaunch => "ST-AGENT-56",
             Self::SecondLaunch => "ST-AGENT-57",
             Self::NotAWorker => "ST-AGENT-58",

@@ -124,7 +124,8 @@ async fn a_receiver_that_does_not_answer_gets_no_more_than_the_window() {
     io.read_exact(&mut hello).await.unwrap();
     io.read_exact(&mut vec![0; u32::from_be_bytes(hello) as usize]).await.unwrap();
     io.read_exact(&mut vec![0; OUTGOING_WINDOW * (4 + OUTGOING_CHUNK)]).await.unwrap();
-    let more = timeout(Duration::from_millis(50), io.read_exact(&mut [0; 1]));
+    let mut byte = [0; 1];
+    let more = timeout(Duration::from_millis(50), io.read_exact(&mut byte));
     assert!(more.await.is_err(), "a chunk was sent without an answer");
     sending.abort();
 }

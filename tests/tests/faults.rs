@@ -1,0 +1,118 @@
+//! Whatever dies, no job is lost and none is done twice.
+#![expect(clippy::expect_used, reason = "a story that cannot go on has failed")]
+
+use sealtune_tests::{Customer, Daemon, Inputs, JOB, Job, Options, SOON, stage_or_skip, until};
+use serde_json::Value;
+
+/// The state as the operator sees it now. A job that has not arrived yet is as good as queued.
+fn state(daemon: &Daemon, job: &str) -> String {
+    let shown = daemon.operator(&["job", "show", job]);
+    if shown.exit == 2 && shown.error_code() == "ST-STORE-06" {
+        return "queued".to_owned();
+    }
+    shown.json()["state"].as_str().unwrap_or_default().to_owned()
+}
+
+const ORDER: [&str; 8] = [
+    "queued",
+    "awaiting-release",
+    "fetching",
+    "preparing",
+    "training",
+    "sealing",
+    "delivering",
+    "delivered",
+];
+
+fn rank(state: &str) -> usize {
+    let found = ORDER.iter().position(|known| *known == state);
+    found.unwrap_or_else(|| panic!("the job is {state}"))
+}
+
+/// Killed as soon as the job is seen in a state that it was not killed in before, until it has an end.
+#[test]
+fn a_daemon_that_is_killed_in_every_state_finishes_the_job() {
+    let stage = stage_or_skip!();
+    let mut daemon = Daemon::start(&stage, Options::default());
+    let customer = Customer::new(&stage);
+    let inputs = Inputs::new("plain");
+    customer.has_model(&daemon, &inputs);
+    let job = customer.submit(&daemon, &Job::plain(&inputs, stage.script("ok_tiny.py")));
+
+    let mut killed_in: Vec<String> = Vec::new();
+    loop {
+        let now = until(JOB, "the job moves on", || {
+            let now = state(&daemon, &job);
+            let is_new = !killed_in.contains(&now);
+            is_new.then_some(now)
+        });
+        if rank(&now) == rank("delivered") {
+            break;
+        }
+        daemon.kill();
+        killed_in.push(now);
+        daemon.start_again();
+    }
+    println!("killed in {killed_in:?}");
+    assert!(killed_in.len() >= 2, "{killed_in:?}");
+    finished_once(&daemon.job(&job));
+    let (fetched, _) = customer.fetch(&daemon, &job, "result");
+    assert_eq!(fetched.json()["files"], 1);
+    until(SOON, "its VM is gone", || daemon.qemu_pids().is_empty().then_some(()));
+    assert_eq!(daemon.vms().len(), 1, "one job, one VM");
+}
+
+#[track_caller]
+fn finished_once(view: &Value) {
+    assert_eq!(view["attempt"], 1, "{view}");
+    assert!(view["result"]["sha256"].is_string(), "{view}");
+    let history: Vec<(String, i64)> =
+        serde_json::from_value(view["history"].clone()).expect("a history");
+    let ranks: Vec<usize> = history.iter().map(|(state, _)| rank(state)).collect();
+    assert!(ranks.is_sorted(), "it went backwards: {view}");
+    assert!(history.iter().map(|(_, time)| time).is_sorted(), "{view}");
+}
+
+#[test]
+fn a_sealed_job_whose_machine_dies_is_released_again() {
+    let stage = stage_or_skip!();
+    let daemon = Daemon::start(&stage, Options::default());
+    let customer = Customer::new(&stage);
+    let inputs = Inputs::new("canary-dataset-2a77");
+    customer.has_model(&daemon, &inputs);
+    let job = Job::sealed(&inputs, stage.script("ok_tiny.py"));
+    let mut submission = customer.submits(&daemon, &job);
+    let id = submission.job();
+    until(JOB, "the job is released", || (rank(&state(&daemon, &id)) >= 2).then_some(()));
+    assert_eq!(daemon.kill_qemu(), 1);
+
+    let ended = submission.ends(JOB);
+    assert_eq!(ended.exit, 0, "{ended}\n{}", daemon.log());
+    let view = daemon.job(&id);
+    assert_eq!((&view["attempt"], &view["state"]), (&2.into(), &"delivered".into()), "{view}");
+    let (fetched, _) = customer.fetch(&daemon, &id, "result");
+    assert_eq!(fetched.json()["verdict"]["outcome"], "accepted", "{fetched}");
+    let record = customer.record(&id);
+    let releases = record["releases"].as_array().expect("releases");
+    assert_eq!(releases.len(), 2);
+    assert_ne!(releases.first(), releases.last(), "each VM got a release of its own");
+}
+
+#[test]
+fn a_sealed_job_survives_its_daemon_in_the_middle_of_training() {
+    let stage = stage_or_skip!();
+    let mut daemon = Daemon::start(&stage, Options::default());
+    let customer = Customer::new(&stage);
+    let inputs = Inputs::new("canary-dataset-9d10");
+    customer.has_model(&daemon, &inputs);
+    let job = Job::sealed(&inputs, stage.script("ok_tiny.py"));
+    let id = customer.submit(&daemon, &job);
+    until(JOB, "the job runs", || (rank(&state(&daemon, &id)) >= rank("preparing")).then_some(()));
+    daemon.kill();
+    daemon.start_again();
+    let view = customer.wait(&daemon, &id, JOB);
+    assert_eq!(view["state"], "delivered", "{view}");
+    finished_once(&view);
+    let (fetched, _) = customer.fetch(&daemon, &id, "result");
+    assert_eq!(fetched.json()["verdict"]["outcome"], "accepted", "{fetched}");
+}
