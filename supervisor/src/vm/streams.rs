@@ -189,6 +189,8 @@ async fn receive(
                         return Err(StreamError::Result("it is longer than the job's limit"));
                     }
                     file.write_all(&bytes).await.map_err(StreamError::Disk)?;
+                    // Waits until it is written: a connection that is made again starts at the file's length.
+                    file.flush().await.map_err(StreamError::Disk)?;
                     patiently(connection.write_all(&[RECEIVED])).await?;
                 }
                 StreamItem::End(trailer) => return finish(file, at, &trailer).await,
