@@ -1,15 +1,18 @@
 //! Who calls: on TCP an owner proves it with his key for every call about his job; the operator's socket is guarded
 //! by its file mode, and by it nobody can read what is sealed.
 
+use std::{collections::HashMap, sync::Arc};
+
 use axum::{
     body::Bytes,
+    extract::{FromRequest, FromRequestParts as _, Path, Request},
     http::{HeaderMap, Method, StatusCode, Uri},
 };
 use sealtune_job::{Hex, JobId};
-use sealtune_seal::owner_call::{ALLOWED_SKEW, Call, CallHeaders, verify_call};
+use sealtune_seal::owner_call::{ALLOWED_SKEW, Call, CallError, CallHeaders, verify_call};
 
 use super::{error::ApiError, router::Shared};
-use crate::store::JobRow;
+use crate::store::{JobRow, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Caller {
@@ -32,11 +35,7 @@ pub(crate) async fn signed_by(
     received: &Received<'_>,
     job: Option<JobId>,
 ) -> Result<Hex<33>, ApiError> {
-    let refused = |error: sealtune_seal::owner_call::CallError| {
-        ApiError::new(StatusCode::UNAUTHORIZED, error.code(), error.to_string(), error.fix())
-    };
-    let lookup = |name: &str| received.headers.get(name)?.to_str().ok();
-    let headers = CallHeaders::from_lookup(lookup).map_err(refused)?;
+    let headers = headers(received.headers)?;
     let mut digest = [0; 32];
     let hash = ring::digest::digest(&ring::digest::SHA256, received.body);
     digest.copy_from_slice(hash.as_ref());
@@ -52,26 +51,64 @@ pub(crate) async fn signed_by(
     Ok(owner)
 }
 
-/// The job, if this caller may see and change it. A stranger learns nothing about which jobs exist.
-pub(crate) async fn job_of(
-    shared: &Shared,
-    caller: Caller,
-    received: &Received<'_>,
-    job: &str,
-) -> Result<JobRow, ApiError> {
-    let job: JobId = job
-        .parse()
-        .map_err(|error: sealtune_job::JobIdError| ApiError::bad_request(error.to_string()))?;
-    if caller == Caller::Operator {
-        return Ok(shared.context.store.job(job).await?);
+/// A call about one job by somebody who may see and change it: its owner, or the operator on his socket.
+/// A stranger learns nothing about which jobs exist.
+#[derive(Debug)]
+pub(crate) struct JobCall {
+    pub(crate) job: JobRow,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl FromRequest<Arc<Shared>> for JobCall {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, shared: &Arc<Shared>) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let Path(names) = Path::<HashMap<String, String>>::from_request_parts(&mut parts, shared)
+            .await
+            .map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let id = names.get("job").map(String::as_str).unwrap_or_default();
+        let id: JobId = id
+            .parse()
+            .map_err(|error: sealtune_job::JobIdError| ApiError::bad_request(error.to_string()))?;
+        let is_operator = parts.extensions.get() == Some(&Caller::Operator);
+        if !is_operator {
+            // Before anything of the body is read.
+            headers(&parts.headers)?;
+        }
+        let body = Bytes::from_request(Request::from_parts(parts.clone(), body), shared)
+            .await
+            .map_err(|error| ApiError::bad_request(error.to_string()))?;
+        let owner = if is_operator {
+            None
+        } else {
+            let received = Received {
+                method: &parts.method,
+                uri: &parts.uri,
+                headers: &parts.headers,
+                body: &body,
+            };
+            Some(signed_by(shared, &received, Some(id)).await?)
+        };
+        let missing = || ApiError::not_found(format!("job {id} of this owner"));
+        let job = match shared.context.store.job(id).await {
+            Err(StoreError::NotFound(_)) if !is_operator => return Err(missing()),
+            found => found?,
+        };
+        match owner {
+            Some(owner) if owner != job.submission.owner => Err(missing()),
+            _ => Ok(Self { job, headers: parts.headers, body }),
+        }
     }
-    let owner = signed_by(shared, received, Some(job)).await?;
-    let missing = || ApiError::not_found(format!("job {job} of this owner"));
-    let row = match shared.context.store.job(job).await {
-        Err(crate::store::StoreError::NotFound(_)) => return Err(missing()),
-        found => found?,
-    };
-    if row.submission.owner == owner { Ok(row) } else { Err(missing()) }
+}
+
+fn headers(headers: &HeaderMap) -> Result<CallHeaders, ApiError> {
+    CallHeaders::from_lookup(|name: &str| headers.get(name)?.to_str().ok()).map_err(refused)
+}
+
+fn refused(error: CallError) -> ApiError {
+    ApiError::new(StatusCode::UNAUTHORIZED, error.code(), error.to_string(), error.fix())
 }
 
 /// Parses a JSON body that has been authenticated.

@@ -1,16 +1,15 @@
 //! Evidence for verifiers' nonces, and what was made once for a job.
 
 use axum::{
-    Extension, Json,
-    body::Bytes,
+    Json,
     extract::{Path, State},
-    http::{HeaderMap, Method, Uri, header},
+    http::header,
     response::{IntoResponse as _, Response},
 };
 use sealtune_wire::v1::{AgentReply, AgentRequest, OutsidePurpose};
 
 use super::{
-    auth::{Caller, Received, job_of, json},
+    auth::{JobCall, json},
     error::ApiError,
     router::{Api, Shared},
     types::Challenge,
@@ -56,18 +55,9 @@ pub(crate) async fn attestation(
     Ok(json_text(ask(&shared, &vm.vm, purpose, &challenge).await?.0))
 }
 
-pub(crate) async fn offer(
-    State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
-    let row = job_of(&shared, caller, &received, &job).await?;
-    let challenge: Challenge = json(&body)?;
+pub(crate) async fn offer(State(shared): Api, call: JobCall) -> Result<Response, ApiError> {
+    let row = call.job;
+    let challenge: Challenge = json(&call.body)?;
     let vm = match (&row.vm, row.state.name()) {
         (Some(vm), "awaiting-release") => vm,
         (_, "queued" | "awaiting-release") => {
@@ -86,30 +76,18 @@ pub(crate) async fn offer(
 
 pub(crate) async fn stored(
     State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path((job, purpose)): Path<(String, String)>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    Path((_, purpose)): Path<(String, String)>,
+    call: JobCall,
 ) -> Result<Response, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
-    let row = job_of(&shared, caller, &received, &job).await?;
+    let row = call.job;
     let found = shared.context.store.evidence(row.id(), row.attempt, &purpose).await?;
     let bundle = found.ok_or_else(|| ApiError::not_found(format!("{purpose} evidence")))?;
     Ok(json_text(bundle))
 }
 
 /// The receipt and the evidence that it hangs on, in one document.
-pub(crate) async fn receipt(
-    State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
-    let row = job_of(&shared, caller, &received, &job).await?;
+pub(crate) async fn receipt(State(shared): Api, call: JobCall) -> Result<Response, ApiError> {
+    let row = call.job;
     let store = &shared.context.store;
     let Some((attempt, envelope)) = store.receipt(row.id()).await? else {
         return Err(ApiError::not_found("a receipt: it is made when the job has ended in its VM"));

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Path, Query, State},
+    extract::{Query, State},
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse as _, Response},
 };
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
-    auth::{Caller, Received, job_of, json, signed_by},
+    auth::{Caller, JobCall, Received, json, signed_by},
     error::ApiError,
     router::{Api, Shared},
     types::{Frames, JobView, PlainLog, Release, Submission},
@@ -148,16 +148,11 @@ pub(crate) async fn list(
 
 pub(crate) async fn show(
     State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
     Query(wait): Query<Wait>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    call: JobCall,
 ) -> Result<Json<JobView>, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
     let mut changes = shared.context.changes.watch();
-    let mut row = job_of(&shared, caller, &received, &job).await?;
+    let mut row = call.job;
     let deadline = Deadline::new(wait.wait);
     while wait.generation.is_some_and(|known| row.generation <= known) && deadline.is_open() {
         changes.next(deadline.left()).await;
@@ -166,31 +161,16 @@ pub(crate) async fn show(
     Ok(Json(view(&shared, &row).await?))
 }
 
-pub(crate) async fn cancel(
-    State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<JobView>, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
-    let row = job_of(&shared, caller, &received, &job).await?;
+pub(crate) async fn cancel(State(shared): Api, call: JobCall) -> Result<Json<JobView>, ApiError> {
+    let row = call.job;
     change(&shared, &row, &JobEvent::CancelRequested).await
 }
 
 pub(crate) async fn acknowledge(
     State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    call: JobCall,
 ) -> Result<Json<JobView>, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
-    let row = job_of(&shared, caller, &received, &job).await?;
+    let row = call.job;
     if row.state.name() == "acknowledged" {
         return Ok(Json(view(&shared, &row).await?));
     }
@@ -208,18 +188,9 @@ async fn change(
     Ok(Json(view(shared, &row).await?))
 }
 
-pub(crate) async fn release(
-    State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<JobView>, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
-    let row = job_of(&shared, caller, &received, &job).await?;
-    let release: Release = json(&body)?;
+pub(crate) async fn release(State(shared): Api, call: JobCall) -> Result<Json<JobView>, ApiError> {
+    let row = call.job;
+    let release: Release = json(&call.body)?;
     if row.state.name() != "awaiting-release" {
         let denied = sealtune_job::Denied { state: row.state.name(), event: "accepted" };
         return Err(crate::store::StoreError::from(denied).into());
@@ -263,19 +234,14 @@ pub(crate) struct FrameQuery {
 
 pub(crate) async fn frames(
     State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
     Query(query): Query<FrameQuery>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    call: JobCall,
 ) -> Result<Json<Frames>, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
     if !matches!(query.stream.as_str(), "log" | "metric" | "failure") {
         return Err(ApiError::bad_request("find that stream: there are log, metric and failure"));
     }
     let mut changes = shared.context.changes.watch();
-    let mut row = job_of(&shared, caller, &received, &job).await?;
+    let mut row = call.job;
     let deadline = Deadline::new(query.wait);
     let store = &shared.context.store;
     loop {
@@ -302,16 +268,11 @@ pub(crate) struct LogQuery {
 
 pub(crate) async fn plain_log(
     State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
     Query(query): Query<LogQuery>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    call: JobCall,
 ) -> Result<Json<PlainLog>, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
     let mut changes = shared.context.changes.watch();
-    let mut row = job_of(&shared, caller, &received, &job).await?;
+    let mut row = call.job;
     let hidden = row.kind() == JobKind::Sealed
         && row.submission.terms.as_ref().is_none_or(|t| t.disclosure != Disclosure::Host);
     let deadline = Deadline::new(query.wait);

@@ -1,40 +1,28 @@
 //! The result object, with ranges.
 
 use axum::{
-    Extension,
     body::Body,
-    extract::{Path, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    extract::State,
+    http::{StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::{
-    auth::{Caller, Received, job_of},
-    error::ApiError,
-    router::Api,
-};
+use super::{auth::JobCall, error::ApiError, router::Api};
 
 const PART: usize = 256 << 10;
 
-pub(crate) async fn result(
-    State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Response, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
-    let row = job_of(&shared, caller, &received, &job).await?;
+pub(crate) async fn result(State(shared): Api, call: JobCall) -> Result<Response, ApiError> {
+    let row = call.job;
     if !matches!(row.state.name(), "delivered" | "acknowledged") {
         return Err(ApiError::not_found(format!("a result: the job is {}", row.state.name())));
     }
     let path = shared.results.join(format!("{}.result", row.id()));
     let mut file = tokio::fs::File::open(&path).await?;
     let length = file.metadata().await?.len();
-    let asked = headers
+    let asked = call
+        .headers
         .get(header::RANGE)
         .map(|value| value.to_str().ok().and_then(|text| parse_range(text, length)));
     let (status, first, last) = match asked {

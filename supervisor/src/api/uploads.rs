@@ -1,57 +1,35 @@
 //! The sealed dataset: uploaded in parts, resumed at the length that is on disk.
 
 use axum::{
-    Extension, Json,
-    body::Bytes,
-    extract::{Path, State},
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    Json,
+    extract::State,
+    http::{StatusCode, header},
 };
 
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
-use super::{
-    auth::{Caller, Received, job_of},
-    error::ApiError,
-    router::Api,
-    types::UploadView,
-};
+use super::{auth::JobCall, error::ApiError, router::Api, types::UploadView};
 use crate::store::JobRow;
 
 fn view(row: &JobRow) -> UploadView {
     UploadView { received: row.dataset_received, total: row.submission.dataset.length() }
 }
 
-pub(crate) async fn show(
-    State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Result<Json<UploadView>, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
-    Ok(Json(view(&job_of(&shared, caller, &received, &job).await?)))
+pub(crate) async fn show(call: JobCall) -> Result<Json<UploadView>, ApiError> {
+    Ok(Json(view(&call.job)))
 }
 
-pub(crate) async fn part(
-    State(shared): Api,
-    Extension(caller): Extension<Caller>,
-    Path(job): Path<String>,
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Json<UploadView>, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
-    let mut row = job_of(&shared, caller, &received, &job).await?;
+pub(crate) async fn part(State(shared): Api, call: JobCall) -> Result<Json<UploadView>, ApiError> {
+    let mut row = call.job;
     if row.state.is_final() {
         return Err(ApiError::bad_request("accept a dataset: this job takes none (any more)"));
     }
     let total = row.submission.dataset.length();
-    let (first, last) = headers
+    let (first, last) = call
+        .headers
         .get(header::CONTENT_RANGE)
         .and_then(|value| parse_range(value.to_str().ok()?, total))
-        .filter(|(first, last)| last - first + 1 == body.len() as u64)
+        .filter(|(first, last)| last - first + 1 == call.body.len() as u64)
         .ok_or_else(|| {
             ApiError::bad_request(format!("understand Content-Range: say `bytes A-B/{total}`"))
         })?;
@@ -67,7 +45,7 @@ pub(crate) async fn part(
     options.create(true).truncate(false).write(true).mode(0o600);
     let mut file = options.open(&path).await?;
     file.seek(std::io::SeekFrom::Start(first)).await?;
-    file.write_all(&body).await?;
+    file.write_all(&call.body).await?;
     file.flush().await?;
     file.sync_data().await?;
     let store = &shared.context.store;
