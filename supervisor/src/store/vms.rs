@@ -137,6 +137,7 @@ impl Store {
     }
 
     /// The simulated TEE's RTMR3 events of a VM, JSON text.
+    #[cfg(feature = "simulated-tee")]
     pub(crate) async fn rtmr3(&self, vm: &str) -> Result<String, StoreError> {
         let text = sqlx::query_scalar("SELECT rtmr3 FROM vms WHERE id = ?")
             .bind(vm)
@@ -146,6 +147,7 @@ impl Store {
     }
 
     /// Stores the events of an extension, once for each request of the agent.
+    #[cfg(feature = "simulated-tee")]
     pub(crate) async fn extend_rtmr3(
         &self,
         vm: &str,
