@@ -16,6 +16,9 @@ use tokio::sync::Notify;
 
 const MAX_EVENTS: usize = 8192;
 const MAX_BYTES: usize = 16 << 20;
+/// Bytes of events that may be on their way without an acknowledgement. `vhost-device-vsock` 0.3 has a buffer of
+/// 64 KiB and tells a guest of free space in it only along with other traffic: what is acknowledged is such traffic.
+const MAX_IN_FLIGHT: usize = 24 << 10;
 
 /// One event as it travels, length prefix included.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +65,12 @@ impl Queue {
             self.bytes -= first.frame.len();
             self.kept.pop_front();
         }
+    }
+
+    /// Bytes of the kept events up to `sequence`.
+    fn in_flight(&self, sequence: u64) -> usize {
+        let sent = self.kept.iter().take_while(|event| event.sequence <= sequence);
+        sent.map(|event| event.frame.len()).sum()
     }
 
     fn after(&self, sequence: u64) -> Option<Numbered> {
@@ -112,16 +121,25 @@ impl Outbox {
         self.lock().after(sequence)
     }
 
-    /// The first kept event behind `sequence`, as soon as there is one.
+    /// The first kept event behind `sequence`, as soon as there is one and enough of what was sent before is
+    /// acknowledged.
     pub(crate) async fn next_after(&self, sequence: u64) -> Numbered {
         loop {
-            let arrived = self.0.arrived.notified();
-            tokio::pin!(arrived);
+            let (arrived, room) = (self.0.arrived.notified(), self.0.room.notified());
+            tokio::pin!(arrived, room);
             arrived.as_mut().enable();
-            if let Some(found) = self.peek_after(sequence) {
+            room.as_mut().enable();
+            let found = {
+                let queue = self.lock();
+                queue.after(sequence).filter(|_| queue.in_flight(sequence) < MAX_IN_FLIGHT)
+            };
+            if let Some(found) = found {
                 return found;
             }
-            arrived.await;
+            tokio::select! {
+                () = arrived => {}
+                () = room => {}
+            }
         }
     }
 
@@ -184,6 +202,29 @@ mod tests {
         outbox.acknowledge(2);
         waiting.await.unwrap().unwrap();
         assert_eq!(sequences(&outbox, 8192).len(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_acknowledged_holds_back_the_rest() {
+        let outbox = Outbox::default();
+        for _ in 0..2000 {
+            outbox.push(done()).unwrap();
+        }
+        let mut sent = 0;
+        let all = async {
+            loop {
+                sent = outbox.next_after(sent).await.sequence;
+            }
+        };
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(50), all).await;
+        assert!(waited.is_err());
+        let size = outbox.peek_after(0).unwrap().frame.len();
+        assert!(
+            (MAX_IN_FLIGHT / size..=MAX_IN_FLIGHT / size + 8).contains(&(sent as usize)),
+            "{sent}"
+        );
+        outbox.acknowledge(sent);
+        assert_eq!(outbox.next_after(sent).await.sequence, sent + 1);
     }
 
     #[tokio::test]

@@ -83,12 +83,14 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let (run_directory, results) = (run_directory(&state)?, state.join("results"));
     make_directory(&run_directory)?;
     make_directory(&results)?;
+    let image = GuestImage::load(&config.image.value)?;
     let ability = probe(&ProbeRequest {
         qemu: &config.qemu.value,
         vsock_helper: &config.vsock_helper.value,
         kvm_device: &config.kvm_device.value,
         wanted: config.accelerator.value,
         scratch: &run_directory,
+        kernel: &image.kernel,
     })?;
     tracing::info!(
         "QEMU {} runs guests with {}: {}",
@@ -96,7 +98,6 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         ability.accelerator.name(),
         ability.reason
     );
-    let image = GuestImage::load(&config.image.value)?;
     let firmware = image::firmware(config.firmware.value.as_deref(), &image)?;
     let layers = image::layers(&config.layers.value)?;
     let store = Store::open(&state).await?;

@@ -19,7 +19,7 @@ const HELLO_TIME: Duration = Duration::from_secs(10);
 /// Both sides ping every 10 s; silence for longer than this is a lost connection.
 const SILENCE: Duration = Duration::from_secs(45);
 const WRITE_TIME: Duration = Duration::from_secs(20);
-const BACK_OFF: [u64; 5] = [50, 100, 200, 500, 1000];
+const BACK_OFF: [u64; 4] = [100, 200, 300, 500];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {

@@ -10,8 +10,6 @@ use super::arguments::Accelerator;
 
 /// Oldest QEMU that is known to boot our image (vhost-user-vsock, memfd, `-kernel` on q35).
 const OLDEST: (u32, u32) = (7, 2);
-/// Exit status that the probe's ROM asks for, by way of `isa-debug-exit`: `(0x2a << 1) | 1`.
-const ROM_EXIT: i32 = 85;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProbeError {
@@ -90,6 +88,8 @@ pub(crate) struct ProbeRequest<'a> {
     pub(crate) kvm_device: &'a Path,
     pub(crate) wanted: Wanted,
     pub(crate) scratch: &'a Path,
+    /// The guest kernel: KVM counts when it boots.
+    pub(crate) kernel: &'a Path,
 }
 
 pub(crate) fn probe(request: &ProbeRequest<'_>) -> Result<HostAbility, ProbeError> {
@@ -126,11 +126,11 @@ pub(crate) fn probe(request: &ProbeRequest<'_>) -> Result<HostAbility, ProbeErro
 }
 
 fn choose_accelerator(request: &ProbeRequest<'_>) -> Result<(Accelerator, String), ProbeError> {
-    let kvm = || try_kvm(request.qemu, request.kvm_device, request.scratch);
+    let kvm = || try_kvm(request);
     match request.wanted {
         Wanted::Tcg => Ok((Accelerator::Tcg, "asked for".into())),
         Wanted::Kvm => kvm()
-            .map(|()| (Accelerator::Kvm, "asked for, and a test guest ran".into()))
+            .map(|()| (Accelerator::Kvm, "asked for, and our kernel boots".into()))
             .map_err(ProbeError::KvmUnusable),
         Wanted::Tdx => try_tdx(request.qemu)
             .map(|()| (Accelerator::Tdx, "asked for".into()))
@@ -138,7 +138,7 @@ fn choose_accelerator(request: &ProbeRequest<'_>) -> Result<(Accelerator, String
         Wanted::Auto => Ok(match try_tdx(request.qemu) {
             Ok(()) => (Accelerator::Tdx, "this host offers TDX".into()),
             Err(no_tdx) => match kvm() {
-                Ok(()) => (Accelerator::Kvm, format!("a test guest ran under KVM; {no_tdx}")),
+                Ok(()) => (Accelerator::Kvm, format!("our kernel boots under KVM; {no_tdx}")),
                 Err(no_kvm) => (Accelerator::Tcg, format!("{no_kvm}; {no_tdx}")),
             },
         }),
@@ -160,59 +160,61 @@ fn try_tdx(qemu: &Path) -> Result<(), String> {
     if help.status.success() { Ok(()) } else { Err("QEMU has no tdx-guest object".into()) }
 }
 
-/// Runs a guest of one instruction pair under KVM. `/dev/kvm` may open and still not run anything (nested hosts).
-fn try_kvm(qemu: &Path, device: &Path, scratch: &Path) -> Result<(), String> {
+/// Boots the guest kernel under KVM, without a root to mount: it panics, and that ends QEMU. `/dev/kvm` may open and
+/// still not run anything, or run the first instructions only (nested hosts).
+fn try_kvm(request: &ProbeRequest<'_>) -> Result<(), String> {
     use std::os::unix::fs::FileTypeExt as _;
+    let device = request.kvm_device;
     let metadata = std::fs::metadata(device)
         .map_err(|error| format!("no KVM: {}: {error}", device.display()))?;
     if !metadata.file_type().is_char_device() {
         return Err(format!("no KVM: {} is not a device", device.display()));
     }
-    let rom = scratch.join("kvm-probe.rom");
-    std::fs::write(&rom, probe_rom()).map_err(|error| format!("no KVM probe: {error}"))?;
-    let run = Command::new(qemu)
-        .args(["-nodefaults", "-no-user-config", "-display", "none", "-accel", "kvm"])
-        .args(["-machine", "pc", "-m", "16M", "-device", "isa-debug-exit,iobase=0xf4,iosize=0x04"])
-        .arg("-bios")
-        .arg(&rom)
+    let log = request.scratch.join("kvm-probe.log");
+    let (output, errors) = (std::fs::File::create(&log), std::fs::File::create(&log));
+    let (Ok(_), Ok(errors)) = (output, errors) else {
+        return Err(format!("no KVM probe: {} cannot be written", log.display()));
+    };
+    let run = Command::new(request.qemu)
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .args(["-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "256M"])
+        .args(["-append", "panic=-1 oops=panic"])
+        .arg("-kernel")
+        .arg(request.kernel)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(errors)
         .spawn();
-    let verdict = run.map_err(|error| error.to_string()).and_then(wait_for_rom);
-    let _ = std::fs::remove_file(&rom);
-    verdict.map_err(|error| format!("KVM is there but does not run a guest: {error}"))
+    let verdict =
+        run.map_err(|error| error.to_string()).and_then(|child| wait_for_panic(child, &log));
+    let _ = std::fs::remove_file(&log);
+    verdict.map_err(|error| format!("KVM is there but does not run our kernel: {error}"))
 }
 
-fn wait_for_rom(mut child: std::process::Child) -> Result<(), String> {
-    let deadline = Instant::now() + Duration::from_secs(4);
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) if status.code() == Some(ROM_EXIT) => return Ok(()),
-            Ok(Some(status)) => return Err(format!("the test guest ended with {status}")),
-            Ok(None) if Instant::now() < deadline => park(Duration::from_millis(20)),
-            Ok(None) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err("the test guest did not end".into());
-            }
-            Err(error) => return Err(error.to_string()),
+/// A kernel that boots is through in a second or two; QEMU reports one that it cannot run and then stands still.
+fn wait_for_panic(mut child: std::process::Child, log: &Path) -> Result<(), String> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let verdict = loop {
+        let said = std::fs::read_to_string(log).unwrap_or_default();
+        if let Some(line) = said.lines().find(|line| line.contains("KVM internal error")) {
+            break Err(line.to_owned());
         }
-    }
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => break Ok(()),
+            Ok(Some(status)) => break Err(format!("the test guest ended with {status}")),
+            Ok(None) if Instant::now() < deadline => park(Duration::from_millis(20)),
+            Ok(None) => break Err("the test guest did not end".into()),
+            Err(error) => break Err(error.to_string()),
+        }
+    };
+    let _ = child.kill();
+    let _ = child.wait();
+    verdict
 }
 
 /// Waits a little between two looks at a child that has no descriptor to wait on.
 fn park(time: Duration) {
     std::thread::park_timeout(time);
-}
-
-/// 64 KiB whose reset vector (real mode, F000:FFF0) writes 0x2a to port 0xf4.
-fn probe_rom() -> Vec<u8> {
-    let mut rom = vec![0xf4; 64 << 10];
-    let code = [0xb0, 0x2a, 0xe6, 0xf4, 0xf4];
-    let at = rom.len() - 16;
-    rom[at..at + code.len()].copy_from_slice(&code);
-    rom
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {
@@ -244,6 +246,7 @@ mod tests {
             kvm_device: Path::new("/dev/null/kvm"),
             wanted: Wanted::Auto,
             scratch,
+            kernel: Path::new("/nowhere/bzImage"),
         }
     }
 

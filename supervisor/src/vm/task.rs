@@ -36,6 +36,8 @@ use crate::{
     store::{Store, StoreError, VmRow, now_ms, plain_code},
 };
 
+/// The quickest emulated guest needs longer than this.
+const FIRST_ANSWER: Duration = Duration::from_millis(2500);
 /// A VM that was ready and has not been heard for so long is lost.
 const SILENT_VM: Duration = Duration::from_secs(600);
 /// Consoles and logs of a VM start anew beyond this length: a guest cannot fill the disk.
@@ -307,7 +309,12 @@ impl VmTask {
     fn connect(&self, links: mpsc::Sender<Link>) -> tokio::task::JoinHandle<()> {
         let definition = self.row.definition.clone();
         let store = self.context.store.clone();
+        // No guest answers earlier, and `vhost-device-vsock` 0.3 may lose its rings to a connection that comes while
+        // QEMU sets them up.
+        let is_early = definition.accelerator == Accelerator::Tcg && self.state == VmState::Booting;
+        let first = if is_early && !self.taken_up { FIRST_ANSWER } else { Duration::ZERO };
         tokio::spawn(async move {
+            tokio::time::sleep(first).await;
             for attempt in 0.. {
                 let opened = async {
                     let generation = store.next_generation(&definition.id).await?;

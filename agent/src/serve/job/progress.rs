@@ -25,6 +25,8 @@ const MAX_METRICS: usize = 256;
 const MAX_LINE: usize = 2048;
 /// Where nothing is sealed, this much goes out at a time.
 const PLAIN_BATCH: usize = 64 * 1024;
+/// Text of one plain log event: also when each byte needs six in JSON, it is far below what may be on its way.
+const PLAIN_TEXT: usize = 2 * 1024;
 
 /// Who gets what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,7 +276,7 @@ impl Progress {
         for (stream, line) in lines {
             let text = String::from_utf8_lossy(&line);
             match &mut last {
-                Some((of, whole)) if *of == stream && whole.len() < PLAIN_BATCH => {
+                Some((of, whole)) if *of == stream && whole.len() < PLAIN_TEXT => {
                     whole.push_str(&text);
                 }
                 _ => {
