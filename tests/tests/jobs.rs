@@ -155,7 +155,7 @@ fn what_the_provider_does_not_have_is_named() {
     // The model was never put there.
     let job = customer.submit(&daemon, &Job::plain(&inputs, stage.script("ok_tiny.py")));
     let view = customer.wait(&daemon, &job, JOB);
-    assert_eq!(view["failure"]["code"], "ST-AGENT-83", "{view}");
+    assert_eq!(view["failure"]["code"], "ST-SOURCE-01", "{view}");
     let fix = view["failure"]["fix"].as_str().unwrap_or_default();
     assert!(fix.contains("content id"), "{view}");
 }

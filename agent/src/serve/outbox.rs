@@ -219,10 +219,9 @@ mod tests {
         let waited = tokio::time::timeout(std::time::Duration::from_millis(50), all).await;
         assert!(waited.is_err());
         let size = outbox.peek_after(0).unwrap().frame.len();
-        assert!(
-            (MAX_IN_FLIGHT / size..=MAX_IN_FLIGHT / size + 8).contains(&(sent as usize)),
-            "{sent}"
-        );
+        // Later ones are a little longer: their numbers have more digits.
+        let most = MAX_IN_FLIGHT / size + 1;
+        assert!((most / 2..=most).contains(&usize::try_from(sent).unwrap()), "{sent} of {most}");
         outbox.acknowledge(sent);
         assert_eq!(outbox.next_after(sent).await.sequence, sent + 1);
     }

@@ -201,6 +201,10 @@ impl JobError {
     pub(crate) fn failure(&self) -> AgentFailure {
         let code = self.code().to_owned();
         match self {
+            // The host said why it has no such content: its word tells more than ours.
+            Self::Transfer(host) if host.starts_with("ST-") => {
+                AgentFailure::Input { code: host.clone() }
+            }
             Self::Training(exit) => AgentFailure::Training { exit: exit.class() },
             Self::Transfer(_)
             | Self::TransferLength { .. }
