@@ -145,7 +145,7 @@ fn unittest_counts(text: &str) -> (usize, usize) {
 }
 
 /// Bytes that only an agent with the simulated TEE carries.
-const SIMULATED_MARKER: &[u8] = b"sealtune:feature:simulated-tee";
+const SIMULATED_MARKER: &[u8] = b"SIMULATED TEE";
 const MOST_IMAGE_BYTES: u64 = 24 << 20;
 
 fn image(workspace: &Workspace, tally: &mut Tally) -> Outcome<()> {
