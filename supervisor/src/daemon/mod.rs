@@ -25,6 +25,8 @@ mod tests {
             include_str!("../vm/state.rs"),
             include_str!("../vm/streams.rs"),
             include_str!("../vm/task.rs"),
+            include_str!("../vm/task/events.rs"),
+            include_str!("../vm/task/transfers.rs"),
             include_str!("../vm/tee.rs"),
             include_str!("config.rs"),
             include_str!("pool.rs"),

@@ -3,6 +3,9 @@
 //!
 //! It starts a new VM or takes up one that a daemon before it started; from then on both are the same.
 
+mod events;
+mod transfers;
+
 use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
@@ -10,22 +13,21 @@ use std::{
     time::Duration,
 };
 
-use sealtune_job::{Effect, FailReason, Hex, JobEvent, JobId, JobKind};
-use sealtune_wire::v1::{
-    AgentReply, AgentRequest, Launched, Outcome, Rtmr3, ToAgent, ToSupervisor, Transfer,
-};
+use sealtune_job::{Hex, JobId};
+use sealtune_wire::v1::{AgentReply, AgentRequest, ToAgent, ToSupervisor};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
     time::Instant,
 };
 
+use self::events::Broken;
 use super::{
     arguments::{Accelerator, qemu_arguments, vsock_helper_arguments},
     link::{Link, back_off},
     process::{self, Watched},
     state::{VmEvent, VmFailure, VmState},
-    streams::{self, StreamError},
+    streams::StreamError,
     tee::HostTee,
     transport::Address,
 };
@@ -33,7 +35,7 @@ use crate::{
     api::types::VmView,
     content::ContentStore,
     daemon::changes::Changes,
-    store::{Store, StoreError, VmRow, now_ms, plain_code},
+    store::{Store, StoreError, VmRow, now_ms},
 };
 
 /// The quickest emulated guest needs longer than this.
@@ -383,300 +385,6 @@ impl VmTask {
         let _ = self.request(AgentRequest::Shutdown, Pending::Shutdown).await;
     }
 
-    async fn handle(&mut self, message: ToSupervisor) -> Result<(), Broken> {
-        match message {
-            ToSupervisor::Ping { nonce } => {
-                self.send(&ToAgent::Pong { nonce }).await.map_err(|()| Broken::Link)
-            }
-            ToSupervisor::Pong { .. } => Ok(()),
-            ToSupervisor::Reply { id, outcome } => self.reply(id, outcome).await,
-            ToSupervisor::Request { id, request } => {
-                let context = self.context.clone();
-                let answer =
-                    context.tee.answer(&self.row.definition, &context.store, id, &request).await;
-                let outcome = match answer {
-                    Ok(reply) => Outcome::Ok(reply),
-                    Err(error) => {
-                        tracing::warn!(vm = %self.row.definition.id, "{error}");
-                        Outcome::Error { code: error.code().to_owned() }
-                    }
-                };
-                self.send(&ToAgent::Reply { id, outcome }).await.map_err(|()| Broken::Link)
-            }
-            ToSupervisor::Event { sequence, event } => self.event(sequence, event).await,
-        }
-    }
-
-    async fn reply(&mut self, id: u64, outcome: Outcome<AgentReply>) -> Result<(), Broken> {
-        let Some(pending) = self.pending.remove(&id) else {
-            return Ok(());
-        };
-        match (pending, outcome) {
-            (Pending::Command(reply), outcome) => {
-                let _ = reply.send(match outcome {
-                    Outcome::Ok(answer) => Ok(answer),
-                    Outcome::Error { code } => Err(RequestError::Refused(plain_code(&code))),
-                });
-            }
-            (Pending::Launch, Outcome::Ok(AgentReply::Launched(launched))) => {
-                self.launched(launched).await?;
-            }
-            (Pending::Launch, Outcome::Error { code }) => {
-                return Err(Broken::Vm(VmFailure::Launch { code: plain_code(&code) }));
-            }
-            (Pending::PlainTerms(job), Outcome::Ok(_)) => {
-                self.apply(job, &JobEvent::Accepted).await?;
-            }
-            (Pending::PlainTerms(job), Outcome::Error { code }) => {
-                let reason = FailReason::Refused { code: plain_code(&code) };
-                self.apply(job, &JobEvent::AgentFailed(reason)).await?;
-            }
-            (Pending::Launch | Pending::Shutdown, _) => {}
-        }
-        Ok(())
-    }
-
-    async fn launched(&mut self, launched: Launched) -> Result<(), ()> {
-        let first = self.state != VmState::Ready;
-        let view = &mut self.row.view;
-        if first && view.ready_ms.is_none() {
-            // Of a VM that was taken up while it booted, only the clock knows when that began.
-            view.ready_ms = if self.taken_up {
-                Some((now_ms() - view.started).max(0).unsigned_abs())
-            } else {
-                u64::try_from(self.started.elapsed().as_millis()).ok()
-            };
-        }
-        view.instance = Some(launched.instance.to_string());
-        view.kernel = Some(launched.kernel.chars().filter(|c| !c.is_control()).take(128).collect());
-        view.resident_kib = Some(launched.resident_kib);
-        view.rtmr3 = Some(
-            match launched.rtmr3 {
-                Rtmr3::Available => "available",
-                Rtmr3::Unavailable => "unavailable",
-            }
-            .to_owned(),
-        );
-        if self.stop_deadline.is_some() {
-            // Asked to stop while it booted: now it can be asked.
-            return self.request(AgentRequest::Shutdown, Pending::Shutdown).await;
-        }
-        self.step(VmEvent::LaunchAccepted).await;
-        if let Some(job) = self.row.definition.job {
-            // After a restart of the daemon the job may be long past this; then the machine denies it.
-            self.apply(job, &JobEvent::VmReady).await?;
-            self.open_streams().await;
-            self.try_complete().await?;
-        }
-        Ok(())
-    }
-
-    async fn event(
-        &mut self,
-        sequence: u64,
-        event: sealtune_wire::v1::AgentEvent,
-    ) -> Result<(), Broken> {
-        let context = self.context.clone();
-        let definition = &self.row.definition;
-        let bundle = |evidence: &sealtune_wire::v1::Evidence| {
-            let bundle = context.tee.bundle(definition, evidence);
-            let bundle = bundle.inspect_err(|error| tracing::warn!("{error}")).ok()?;
-            String::from_utf8(bundle.to_bytes().ok()?).ok()
-        };
-        let vm_job = definition.job.map(|job| (job, self.row.attempt));
-        let id = definition.id.clone();
-        let recorded = context.store.record_event(&id, vm_job, sequence, &event, bundle).await;
-        let outcome = match recorded {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                // Not acknowledged: the agent sends it again on the next connection.
-                tracing::error!(vm = %id, "store an event: {error}");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                return Err(Broken::Link);
-            }
-        };
-        self.row.acknowledged = sequence;
-        let sent = self.send(&ToAgent::Acknowledge { sequence }).await;
-        if outcome.changed.is_some() {
-            self.context.changes.announce();
-        }
-        self.perform(&outcome.effects).await;
-        if outcome.stream_wanted {
-            self.open_streams().await;
-        }
-        if outcome.done {
-            self.try_complete().await?;
-        }
-        if let Some(code) = outcome.fatal {
-            return Err(Broken::Vm(VmFailure::Fatal { code }));
-        }
-        Ok(sent?)
-    }
-
-    /// Applies an event to the VM's job and performs what follows. Where it cannot be stored, the caller gives the
-    /// connection up: the next one starts from what is stored.
-    async fn apply(&mut self, job: JobId, event: &JobEvent) -> Result<(), ()> {
-        let release = i64::try_from(self.context.release_time.as_millis()).unwrap_or(i64::MAX);
-        match self.context.store.apply(job, event, release).await {
-            Ok((_, effects)) => {
-                self.context.changes.announce();
-                Box::pin(self.perform(&effects)).await;
-                Ok(())
-            }
-            Err(StoreError::Denied(denied)) => {
-                tracing::debug!(%job, "{denied}");
-                Ok(())
-            }
-            Err(error) => {
-                tracing::error!(%job, "{error}");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-                Err(())
-            }
-        }
-    }
-
-    async fn perform(&mut self, effects: &[Effect]) {
-        for effect in effects {
-            match effect {
-                Effect::StopVm => self.begin_stop().await,
-                // The scheduler looks at the store whenever something has changed.
-                Effect::StartVm | Effect::StartReleaseDeadline => self.context.changes.announce(),
-                Effect::SendPlainTerms => self.send_plain_terms().await,
-                Effect::DiscardPartialResult => {
-                    if let Some(job) = self.row.definition.job {
-                        let _ = std::fs::remove_file(self.partial_result(job));
-                    }
-                }
-            }
-        }
-    }
-
-    async fn send_plain_terms(&mut self) {
-        let Some(job) = self.row.definition.job else {
-            return;
-        };
-        match self.context.store.job(job).await {
-            Ok(row) => {
-                if let Some(mut terms) = row.submission.terms {
-                    terms.attempt = row.attempt;
-                    let _ =
-                        self.request(AgentRequest::Start { terms }, Pending::PlainTerms(job)).await;
-                }
-            }
-            Err(error) => tracing::error!(%job, "{error}"),
-        }
-    }
-
-    fn partial_result(&self, job: JobId) -> PathBuf {
-        self.context.results.join(format!("{job}.{}.part", self.row.attempt))
-    }
-
-    /// Starts every transfer that the agent wants and that does not run yet.
-    async fn open_streams(&mut self) {
-        let rows = match self.context.store.open_streams(&self.row.definition.id).await {
-            Ok(rows) => rows,
-            Err(error) => {
-                tracing::error!("{error}");
-                return;
-            }
-        };
-        for row in rows {
-            if Some(row.job) != self.row.definition.job || !self.active.insert(row.stream) {
-                continue;
-            }
-            let (context, definition) = (self.context.clone(), self.row.definition.clone());
-            let partial = self.partial_result(row.job);
-            self.streams.spawn(async move {
-                let mut attempt = 0;
-                loop {
-                    // The zip, its seal and its frames are a little longer than what is packed.
-                    let limit = match context.store.job(row.job).await {
-                        Ok(job) => {
-                            job.submission.limits.output_bytes.saturating_mul(2) + (16 << 20)
-                        }
-                        Err(error) => {
-                            tracing::error!("{error}");
-                            tokio::time::sleep(back_off(attempt)).await;
-                            continue;
-                        }
-                    };
-                    let moved =
-                        streams::transfer(&definition, &row, &context.content, &partial, limit);
-                    match moved.await {
-                        Err(error) if error.is_passing() => {
-                            tracing::debug!(vm = %definition.id, "transfer: {error}");
-                            tokio::time::sleep(back_off(attempt)).await;
-                            attempt += 1;
-                        }
-                        ended => return (row.stream, ended),
-                    }
-                }
-            });
-        }
-    }
-
-    async fn stream_finished(
-        &mut self,
-        finished: Result<(Hex<16>, Result<(), StreamError>), tokio::task::JoinError>,
-    ) -> Result<(), ()> {
-        let Ok((stream, outcome)) = finished else {
-            return Ok(());
-        };
-        // Not stored means that it runs again, which costs a connection and no more.
-        self.active.remove(&stream);
-        let done = self.context.store.stream_done(&self.row.definition.id, &stream).await;
-        done.map_err(|error| tracing::error!("{error}"))?;
-        match (outcome, self.row.definition.job) {
-            (Ok(()), _) => self.try_complete().await,
-            (Err(error), Some(job)) => {
-                tracing::warn!(%job, "transfer: {error}");
-                let code = error.code().to_owned();
-                let reason = if error.is_the_guests() {
-                    FailReason::Guest { code }
-                } else {
-                    FailReason::Host { code }
-                };
-                self.apply(job, &JobEvent::AgentFailed(reason)).await
-            }
-            (Err(_), None) => Ok(()),
-        }
-    }
-
-    /// Delivered means: result and receipt are on this disk, and the result is what the agent says it is.
-    async fn try_complete(&mut self) -> Result<(), ()> {
-        let Some(job) = self.row.definition.job else {
-            return Ok(());
-        };
-        let partial = self.partial_result(job);
-        match completion(&self.context, &self.row, job, &partial).await {
-            Ok(Completion::NotYet) => Ok(()),
-            Ok(Completion::Stored) => self.apply(job, &JobEvent::Stored).await,
-            Ok(Completion::Wrong) => {
-                let code = "ST-VM-45".to_owned();
-                self.apply(job, &JobEvent::AgentFailed(FailReason::Guest { code })).await
-            }
-            Err(error) => {
-                tracing::error!(%job, "complete a job: {error}");
-                Ok(())
-            }
-        }
-    }
-
-    async fn job_lost(&mut self) -> Result<(), StoreError> {
-        let Some(job) = self.row.definition.job else {
-            return Ok(());
-        };
-        let row = self.context.store.job(job).await?;
-        let _ = std::fs::remove_file(self.partial_result(job));
-        if row.state.is_final() || row.vm.as_deref() != Some(&self.row.definition.id) {
-            return Ok(());
-        }
-        tracing::warn!(%job, vm = %self.row.definition.id, "the VM is lost");
-        // Where this fails, the pool finds the job without a VM and does the same.
-        let _ = self.apply(job, &JobEvent::VmLost).await;
-        Ok(())
-    }
-
     async fn step(&mut self, event: VmEvent) {
         let Some(next) = self.state.after(&event) else {
             return;
@@ -698,62 +406,6 @@ impl VmTask {
         }
         self.context.changes.announce();
     }
-}
-
-enum Broken {
-    Link,
-    Vm(VmFailure),
-}
-
-impl From<()> for Broken {
-    fn from((): ()) -> Self {
-        Self::Link
-    }
-}
-
-enum Completion {
-    NotYet,
-    Stored,
-    Wrong,
-}
-
-async fn completion(
-    context: &VmContext,
-    vm: &VmRow,
-    job: JobId,
-    partial: &std::path::Path,
-) -> Result<Completion, StoreError> {
-    let row = context.store.job(job).await?;
-    let Some(result) = row.result.as_ref().filter(|_| row.state.name() == "delivering") else {
-        return Ok(Completion::NotYet);
-    };
-    let receipt = context.store.receipt(job).await?;
-    let receipted = receipt.is_some_and(|(attempt, _)| attempt == vm.attempt);
-    let streams = context.store.open_streams(&vm.definition.id).await?;
-    let open = streams.iter().any(|stream| stream.what == Transfer::Result);
-    if open || (row.kind() == JobKind::Sealed && !receipted) {
-        return Ok(Completion::NotYet);
-    }
-    let target = context.results.join(format!("{job}.result"));
-    if partial.exists() {
-        let path = partial.to_owned();
-        let found = tokio::task::spawn_blocking(move || {
-            let file = std::fs::File::open(path)?;
-            sealtune_content::identify(file, sealtune_content::Scheme::Sha256)
-                .map_err(std::io::Error::other)
-        });
-        let matches = matches!(found.await, Ok(Ok(id)) if id == result.sha256);
-        if !matches {
-            return Ok(Completion::Wrong);
-        }
-        let moved = std::fs::rename(partial, &target).and_then(|()| {
-            std::fs::File::open(&context.results).and_then(|directory| directory.sync_all())
-        });
-        if let Err(error) = moved {
-            return Err(StoreError::Directory { path: target, error });
-        }
-    }
-    Ok(if target.exists() { Completion::Stored } else { Completion::NotYet })
 }
 
 async fn receive(link: &mut Option<Link>) -> Option<ToSupervisor> {

@@ -47,7 +47,7 @@ pub(crate) fn text(figures: &Figures) -> String {
     let mut lines = vec![
         String::new(),
         "What happened".to_owned(),
-        "  A language model was fine-tuned in a VM whose owner could not read its data.".to_owned(),
+        "  A language model was fine-tuned in a VM, on data that the customer sealed for that VM alone.".to_owned(),
         format!(
             "  Perplexity on held-out text: {before:.2} before, {after:.2} after ({:.1} % less).",
             100.0 * figures.fall()
