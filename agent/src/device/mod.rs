@@ -11,6 +11,9 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
+/// The file that init makes when every module is in.
+pub(crate) const ALL_LOADED: &str = "/run/sealtune/modules-loaded";
+
 /// Why a layer could not be opened. Codes 10 to 19 of the area AGENT.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeviceError {

@@ -1,7 +1,8 @@
 //! The first process of the guest. Single-threaded; parses nothing but its own lists.
 //!
 //! ```text
-//! initramfs --move root--> tmpfs --exec--> mounts -> profile -> modules -> serve -> power-off
+//! initramfs --move root--> tmpfs --exec--> mounts -> profile -> first modules -> serve -> power-off
+//!                                                                        '-> rest of them
 //! ```
 //!
 //! The only way out is the power-off: serve's orderly end, its death, a signal, an error and a
@@ -25,6 +26,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, execve, getpid, sync};
 
+use self::modules::Part;
 use self::profile::Profile;
 use self::reaper::ServeEnd;
 
@@ -129,7 +131,7 @@ fn start(profile: &mut Profile) -> Result<(), InitError> {
     console::attach();
     mounts::mount_early()?;
     *profile = profile::check()?;
-    modules::load_listed(*profile)?;
+    modules::load_listed(*profile, Part::First)?;
     mounts::mount_late()?;
     set_hostname();
     if *profile == Profile::Prod {
@@ -138,6 +140,9 @@ fn start(profile: &mut Profile) -> Result<(), InitError> {
     // Nothing in the guest needs it before serve, and a kernel without IPv4 can still serve.
     let _ = crate::device::netif::bring_up_loopback();
     let serve = spawn_serve(*profile)?;
+    // A module that is missing ends the VM, serve with it.
+    modules::load_listed(*profile, Part::Rest)?;
+    modules::announce_all()?;
     match reaper::run_until_end(serve)? {
         ServeEnd::Exited(0) | ServeEnd::AskedToStop => Ok(()),
         end => Err(InitError::ServeDied(end)),

@@ -12,6 +12,7 @@ use rustix::system::finit_module;
 use super::InitError;
 use super::console;
 use super::profile::Profile;
+use crate::device::ALL_LOADED;
 
 const LIST: &str = "/lib/modules/sealtune.load";
 const MAX_LIST_BYTES: u64 = 64 * 1024;
@@ -31,9 +32,32 @@ const NEEDED: &[&str] = &[
     "erofs",
 ];
 
-pub(super) fn load_listed(profile: Profile) -> Result<(), InitError> {
+/// What the agent needs before it can be reached and can check its launch: the way to the host, its disks, its TEE.
+/// Their dependencies stand in the same list. The rest is loaded while the agent serves already.
+const FIRST: &[&str] = &[
+    "vsock",
+    "vmw_vsock_virtio_transport_common",
+    "vmw_vsock_virtio_transport",
+    "virtio_blk",
+    "configfs",
+    "tsm_report",
+    "tdx_guest",
+    "sev_guest",
+];
+
+/// Which part of the list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    First,
+    Rest,
+}
+
+pub(super) fn load_listed(profile: Profile, part: Part) -> Result<(), InitError> {
     for path in read_list(Path::new(LIST))? {
         let name = module_name(&path);
+        if FIRST.contains(&name.as_str()) != (part == Part::First) {
+            continue;
+        }
         match load(&path) {
             Ok(()) => {
                 // Only memory is at stake.
@@ -49,6 +73,17 @@ pub(super) fn load_listed(profile: Profile) -> Result<(), InitError> {
         }
     }
     Ok(())
+}
+
+/// Says that all modules are in: from here on layers can be opened and `modules_disabled` may be set.
+pub(super) fn announce_all() -> Result<(), InitError> {
+    let failed = |error: std::io::Error| InitError::Module {
+        name: "marker".into(),
+        cause: error.to_string(),
+    };
+    let marker = Path::new(ALL_LOADED);
+    fs::create_dir_all(marker.parent().unwrap_or(Path::new("/"))).map_err(failed)?;
+    fs::write(marker, "").map_err(failed)
 }
 
 /// A missing list is an empty one: such a kernel has everything built in.

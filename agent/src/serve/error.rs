@@ -41,6 +41,8 @@ pub(crate) enum ServeError {
     UnlistedDisk(String),
     #[error("open the layer {0}: its parameters are not supported")]
     LayerParameters(String),
+    #[error("wait for the kernel modules")]
+    Modules,
     #[error("make an offer after a job was accepted")]
     OfferAfterJob,
     #[error("accept a second job in this VM")]
@@ -69,6 +71,7 @@ impl ServeError {
             Self::Generation => "ST-AGENT-54",
             Self::UnknownStream => "ST-AGENT-55",
             Self::BusyStream => "ST-AGENT-98",
+            Self::Modules => "ST-AGENT-99",
             Self::BeforeLaunch => "ST-AGENT-56",
             Self::SecondLaunch => "ST-AGENT-57",
             Self::NotAWorker => "ST-AGENT-58",
@@ -98,6 +101,7 @@ impl ServeError {
             Self::Generation => "raise the generation with every control connection",
             Self::UnknownStream => "open a stream only after its `stream-wanted` event",
             Self::BusyStream => "close the other connection of the stream, or wait",
+            Self::Modules => "look at the console of a dev image; rebuild the image",
             Self::BeforeLaunch => "send the launch configuration first",
             Self::SecondLaunch => "start another VM for another launch configuration",
             Self::NotAWorker => "send jobs to VMs of the role worker",
@@ -128,6 +132,7 @@ impl ServeError {
             Self::Generation,
             Self::UnknownStream,
             Self::BusyStream,
+            Self::Modules,
             Self::BeforeLaunch,
             Self::SecondLaunch,
             Self::NotAWorker,

@@ -132,6 +132,9 @@ async fn set_up(
         digest,
     );
     refuse_unlisted_disks(&configuration.layers, &places.sysfs)?;
+    if !configuration.layers.is_empty() {
+        places.modules_loaded().await?;
+    }
     let layers = open_layers(&configuration.layers, places)?;
     let parts = Parts {
         configuration,

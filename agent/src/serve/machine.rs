@@ -6,8 +6,13 @@ use std::path::PathBuf;
 use ring::signature::Ed25519KeyPair;
 use sealtune_evidence::LaunchConfiguration;
 use sealtune_wire::v1::Rtmr3;
+use tokio::time::{Duration, Instant};
 
+use super::error::ServeError;
 use super::evidence::Attester;
+
+/// An emulated guest needs a second for them.
+const MODULES_TIME: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Machine {
@@ -43,6 +48,8 @@ pub(crate) struct Places {
     pub(crate) layers: PathBuf,
     pub(crate) sysfs: PathBuf,
     pub(crate) proc_sys: PathBuf,
+    /// Is there once init has loaded every module.
+    pub(crate) modules: PathBuf,
     /// Runs a container from a request on its standard input.
     pub(crate) runner: PathBuf,
     /// Where there is no device-mapper: a folder in place of every layer.
@@ -57,6 +64,7 @@ impl Default for Places {
             layers: "/run/sealtune/layers".into(),
             sysfs: "/sys".into(),
             proc_sys: "/proc/sys".into(),
+            modules: crate::device::ALL_LOADED.into(),
             runner: "/proc/self/exe".into(),
             #[cfg(test)]
             stand_in: None,
@@ -98,5 +106,19 @@ mod tests {
         assert!(uptime_ms() > 0);
         assert!(resident_kib() > 100);
         assert!(!kernel_release().is_empty());
+    }
+}
+
+impl Places {
+    /// Returns when every module is in. Init ends the VM where one is missing.
+    pub(crate) async fn modules_loaded(&self) -> Result<(), ServeError> {
+        let deadline = Instant::now() + MODULES_TIME;
+        while !self.modules.exists() {
+            if Instant::now() > deadline {
+                return Err(ServeError::Modules);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 }

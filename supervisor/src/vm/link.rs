@@ -19,7 +19,10 @@ const HELLO_TIME: Duration = Duration::from_secs(10);
 /// Both sides ping every 10 s; silence for longer than this is a lost connection.
 const SILENCE: Duration = Duration::from_secs(45);
 const WRITE_TIME: Duration = Duration::from_secs(20);
-const BACK_OFF: [u64; 4] = [100, 200, 300, 500];
+/// Between attempts: short while a guest boots, since that is measured in seconds.
+const BACK_OFF: Duration = Duration::from_millis(50);
+const LONG_BACK_OFF: Duration = Duration::from_millis(500);
+const SHORT_ATTEMPTS: usize = 100;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
@@ -116,7 +119,7 @@ impl Link {
     }
 }
 
-/// Waits between attempts: short at first, since a booting guest answers within seconds.
+/// The wait after so many failed attempts.
 pub(crate) fn back_off(attempt: usize) -> Duration {
-    Duration::from_millis(BACK_OFF[attempt.min(BACK_OFF.len() - 1)])
+    if attempt < SHORT_ATTEMPTS { BACK_OFF } else { LONG_BACK_OFF }
 }

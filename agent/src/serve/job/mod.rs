@@ -275,6 +275,8 @@ impl Work {
 
     /// Knobs, `job-start`, evidence: in this order, and nothing untrusted runs before the last of them.
     async fn start_evidence(&mut self) -> Result<(), JobError> {
+        // After `modules_disabled` nothing could be loaded any more.
+        self.context.places.modules_loaded().await?;
         let readings = knobs::apply(&self.context.places.proc_sys)?;
         let knobs = readings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let attester = &self.context.machine.attester;

@@ -56,6 +56,7 @@ impl Bench {
             layers: path("layers"),
             sysfs: path("sys"),
             proc_sys: path("proc"),
+            modules: path("proc"),
             runner: path("runner"),
             stand_in: Some(path("layer")),
         };
