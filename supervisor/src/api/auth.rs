@@ -11,7 +11,7 @@ use axum::{
 use sealtune_job::{Hex, JobId};
 use sealtune_seal::owner_call::{ALLOWED_SKEW, Call, CallError, CallHeaders, verify_call};
 
-use super::{error::ApiError, router::Shared};
+use super::{error::ApiError, shared::Shared};
 use crate::store::{JobRow, StoreError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 use serde::Serialize;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{error::ApiError, router::Api, types::ContentView};
+use super::{error::ApiError, shared::Api, types::ContentView};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Collected {

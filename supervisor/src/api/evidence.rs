@@ -11,7 +11,7 @@ use sealtune_wire::v1::{AgentReply, AgentRequest, OutsidePurpose};
 use super::{
     auth::{JobCall, json},
     error::ApiError,
-    router::{Api, Shared},
+    shared::{Api, Shared},
     types::Challenge,
 };
 

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::{
     auth::{Caller, JobCall, Received, json, signed_by},
     error::ApiError,
-    router::{Api, Shared},
+    shared::{Api, Shared},
     types::{Frames, JobView, PlainLog, Release, Submission},
 };
 use crate::store::{JobRow, NewJob, PlainKind};

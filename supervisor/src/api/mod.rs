@@ -14,6 +14,8 @@ mod jobs;
 mod results;
 #[cfg(feature = "daemon")]
 pub(crate) mod router;
+#[cfg(feature = "daemon")]
+pub(crate) mod shared;
 pub(crate) mod types;
 #[cfg(feature = "daemon")]
 mod uploads;

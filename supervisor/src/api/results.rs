@@ -9,7 +9,7 @@ use axum::{
 use futures_util::stream;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
-use super::{auth::JobCall, error::ApiError, router::Api};
+use super::{auth::JobCall, error::ApiError, shared::Api};
 
 const PART: usize = 256 << 10;
 

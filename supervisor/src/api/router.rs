@@ -1,6 +1,6 @@
-//! Routes, and what their handlers share.
+//! Routes: the customers' and the operator's.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json, Router,
@@ -11,24 +11,10 @@ use axum::{
 use super::{
     auth::Caller,
     contents, evidence, jobs, results,
+    shared::{Api, Shared},
     types::{Health, ImageView, UPLOAD_PART},
     uploads, vms,
 };
-use crate::{
-    daemon::pool::{PoolHandle, PoolSettings},
-    vm::task::VmContext,
-};
-
-/// Everything that a handler may need; nothing in it changes.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) context: Arc<VmContext>,
-    pub(crate) pool: PoolHandle,
-    pub(crate) settings: Arc<PoolSettings>,
-    pub(crate) results: PathBuf,
-}
-
-pub(crate) type Api = State<Arc<Shared>>;
 
 /// Longest JSON body: a plain job carries its script.
 const JSON_LIMIT: usize = 2 << 20;

@@ -8,7 +8,7 @@ use axum::{
 
 use tokio::io::{AsyncSeekExt as _, AsyncWriteExt as _};
 
-use super::{auth::JobCall, error::ApiError, router::Api, types::UploadView};
+use super::{auth::JobCall, error::ApiError, shared::Api, types::UploadView};
 use crate::store::JobRow;
 
 fn view(row: &JobRow) -> UploadView {

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::{
     error::ApiError,
-    router::Api,
+    shared::Api,
     types::{VmRequest, VmView},
 };
 

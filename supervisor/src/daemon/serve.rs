@@ -15,7 +15,7 @@ use super::{
     pool::{Pool, PoolError, PoolSettings},
 };
 use crate::{
-    api::router::{self, Shared},
+    api::{router, shared::Shared},
     content::{ContentError, ContentStore},
     store::{StateLock, Store, StoreError},
     vm::{
