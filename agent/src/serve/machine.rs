@@ -97,18 +97,6 @@ pub(crate) fn kernel_release() -> String {
     text.trim().to_owned()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernel_tells_about_itself() {
-        assert!(uptime_ms() > 0);
-        assert!(resident_kib() > 100);
-        assert!(!kernel_release().is_empty());
-    }
-}
-
 impl Places {
     /// Returns when every module is in. Init ends the VM where one is missing.
     pub(crate) async fn modules_loaded(&self) -> Result<(), ServeError> {
@@ -120,5 +108,17 @@ impl Places {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_tells_about_itself() {
+        assert!(uptime_ms() > 0);
+        assert!(resident_kib() > 100);
+        assert!(!kernel_release().is_empty());
     }
 }
