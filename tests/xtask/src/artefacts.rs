@@ -150,14 +150,22 @@ pub(crate) fn reference_values(
     process::output(&mut measure).map(|_| ())
 }
 
-/// Ubuntu's own mirror has no Debian packages.
+/// Where the system's own package tools say that Debian's packages are (package `python-apt-common`).
+const MIRRORS: &str = "/usr/share/python-apt/templates/Debian.info";
+
+/// Ubuntu's own mirror has no Debian packages: there `SEALTUNE_MIRROR` or the system's package tools name one.
 fn packages_from<'c>(workspace: &Workspace, command: &'c mut Command) -> &'c mut Command {
     command.arg("--cache").arg(workspace.package_cache());
     let system = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let is_debian = system.lines().any(|line| line == "ID=debian");
-    if !is_debian {
-        command.args(["--mirror", "http://mirror.example/debian"]);
-        command.args(["--security-mirror", "http://mirror.example/debian-security"]);
+    let named = std::env::var("SEALTUNE_MIRROR").ok().or_else(|| {
+        let listed = std::fs::read_to_string(MIRRORS).unwrap_or_default();
+        let first = listed.lines().find_map(|line| line.strip_prefix("BaseURI:"))?;
+        (!is_debian).then(|| first.trim().to_owned())
+    });
+    // Where nothing is named, the image builder says what to do.
+    if let Some(mirror) = named {
+        command.args(["--mirror", &mirror]);
     }
     command
 }
