@@ -86,24 +86,21 @@ fn a_stranger_is_refused_and_changes_nothing() {
     let mut unknown_field = br#"{"magic":"sealtune","surprise":1}"#.to_vec();
     unknown_field.splice(0..0, 33u32.to_be_bytes());
     let cases = [
-        ("no token", hello(ours, control()), Some("ST-AGENT-53")),
-        ("a stream", hello(ours, stream), Some("ST-AGENT-53")),
+        ("no token", hello(ours, control()), "ST-AGENT-53"),
+        ("a stream", hello(ours, stream), "ST-AGENT-53"),
         (
             "a version of tomorrow",
             hello(ProtocolRange { min: 99, max: 99 }, control()),
-            Some("ST-AGENT-52"),
+            "ST-AGENT-52",
         ),
-        ("an unknown field", unknown_field, Some("ST-AGENT-50")),
-        ("a frame without end", u32::MAX.to_be_bytes().to_vec(), Some("ST-AGENT-50")),
-        ("another protocol", b"GET / HTTP/1.1\r\n\r\n".to_vec(), Some("ST-AGENT-50")),
+        ("an unknown field", unknown_field, "ST-AGENT-50"),
+        ("a frame without end", u32::MAX.to_be_bytes().to_vec(), "ST-AGENT-50"),
+        ("another protocol", b"GET / HTTP/1.1\r\n\r\n".to_vec(), "ST-AGENT-50"),
     ];
     for (what, bytes, expected) in cases {
-        let code = answer(&door, &bytes);
-        // A refusal may be lost with the connection; what is said must be right.
-        if let Some(code) = &code {
-            assert_eq!(Some(code.as_str()), expected, "{what}");
-        }
-        println!("{what}: {}", code.as_deref().unwrap_or("closed"));
+        // A refusal may be lost with its connection, but not each time.
+        let code = (0..3).find_map(|_| answer(&door, &bytes));
+        assert_eq!(code.as_deref(), Some(expected), "{what}");
     }
     let silent: Vec<UnixStream> = (0..6).map(|_| connect(&door)).collect();
     drop(silent);

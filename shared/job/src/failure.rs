@@ -75,11 +75,11 @@ impl FailReason {
                 "submit again and let `sealtune job submit` run until the release"
             }
             Self::Refused { .. } => {
-                "look the code up with `sealtune-verify explain`; if you changed nothing, somebody else did"
+                "look the code up in the README of its area; if you changed nothing, somebody else did"
             }
             Self::Input { .. } => "check the content ids and that the provider has the content",
             Self::Guest { .. } => {
-                "read `sealtune job logs`; look the code up with `sealtune-verify explain`"
+                "read `sealtune job logs`; look the code up in the README of its area (ST-AGENT: agent)"
             }
             Self::Host { .. } | Self::VmLost => {
                 "ask the operator to run `sealtune vm logs`, then submit again"

@@ -75,7 +75,7 @@ impl PoolError {
                 "try again in a few seconds"
             }
             Self::Request(RequestError::Refused(_)) => {
-                "look the code up with `sealtune-verify explain`"
+                "look the code up in the README of its area (ST-AGENT: agent)"
             }
             Self::Memory(_) => "ask for at least 256 MiB",
             Self::Store(error) => error.fix(),
