@@ -10,7 +10,9 @@ pub struct CodeEntry {
     pub fix: &'static str,
 }
 
-macro_rules! codes {
+/// Writes one area's table of codes as an enum: a variant, its stable code, what happened and what to do about it.
+#[macro_export]
+macro_rules! code_table {
     ($($name:ident $code:literal $cause:literal $fix:literal)*) => {
         /// A cause, with its stable code.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,16 +21,42 @@ macro_rules! codes {
         impl Code {
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            pub fn entry(self) -> CodeEntry {
+            pub fn entry(self) -> $crate::codes::CodeEntry {
                 match self {
-                    $(Self::$name => CodeEntry { code: $code, cause: $cause, fix: $fix }),*
+                    $(Self::$name => $crate::codes::CodeEntry {
+                        code: $code,
+                        cause: $cause,
+                        fix: $fix,
+                    }),*
                 }
+            }
+
+            pub fn as_str(self) -> &'static str {
+                self.entry().code
+            }
+
+            pub fn cause(self) -> &'static str {
+                self.entry().cause
+            }
+
+            pub fn fix(self) -> &'static str {
+                self.entry().fix
+            }
+        }
+
+        impl $crate::verdict::Cause for Code {
+            fn code(self) -> &'static str {
+                self.as_str()
+            }
+
+            fn text(self) -> &'static str {
+                self.cause()
             }
         }
     };
 }
 
-codes! {
+crate::code_table! {
     LaunchUnreadable "ST-EVID-01"
         "the launch configuration is too long, not canonical JSON, or has unknown fields"
         "take the bytes from the agent unchanged; check that both sides run the same release"
@@ -296,20 +324,6 @@ codes! {
     VmModeNotAllowed "ST-EVID-35"
         "the policy does not allow VMs of this mode"
         "ask for a VM of your own; or allow the mode in your policy"
-}
-
-impl Code {
-    pub fn as_str(self) -> &'static str {
-        self.entry().code
-    }
-
-    pub fn cause(self) -> &'static str {
-        self.entry().cause
-    }
-
-    pub fn fix(self) -> &'static str {
-        self.entry().fix
-    }
 }
 
 /// The row for `code`, as a user typed it.

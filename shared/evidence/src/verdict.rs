@@ -2,8 +2,6 @@
 
 use serde::Serialize;
 
-use crate::codes::Code;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -63,16 +61,6 @@ pub struct Verdict {
 pub trait Cause: Copy {
     fn code(self) -> &'static str;
     fn text(self) -> &'static str;
-}
-
-impl Cause for Code {
-    fn code(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn text(self) -> &'static str {
-        self.cause()
-    }
 }
 
 /// Findings in the making.
@@ -306,6 +294,7 @@ fn is_direction_mark(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codes::Code;
 
     fn policy() -> PolicyIdentity {
         PolicyIdentity { name: "strict".into(), digest: "00".into(), tolerates: vec![] }

@@ -1,26 +1,8 @@
 //! Every reason for which a receipt is refused or doubted. Reasons about its evidence have `ST-EVID` codes.
 
-use sealtune_evidence::{codes::CodeEntry, verdict::Cause};
+use sealtune_evidence::codes::CodeEntry;
 
-macro_rules! codes {
-    ($($name:ident $code:literal $cause:literal $fix:literal)*) => {
-        /// A cause, with its stable code.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Code { $($name),* }
-
-        impl Code {
-            pub const ALL: &'static [Self] = &[$(Self::$name),*];
-
-            pub fn entry(self) -> CodeEntry {
-                match self {
-                    $(Self::$name => CodeEntry { code: $code, cause: $cause, fix: $fix }),*
-                }
-            }
-        }
-    };
-}
-
-codes! {
+sealtune_evidence::code_table! {
     PackageTooLong "ST-RCPT-01"
         "the receipt file is longer than 16 MiB"
         "ask for the receipt again"
@@ -87,30 +69,6 @@ codes! {
     SigningFailed "ST-RCPT-30"
         "the statement could not be written"
         "report this against the agent's release"
-}
-
-impl Code {
-    pub fn as_str(self) -> &'static str {
-        self.entry().code
-    }
-
-    pub fn cause(self) -> &'static str {
-        self.entry().cause
-    }
-
-    pub fn fix(self) -> &'static str {
-        self.entry().fix
-    }
-}
-
-impl Cause for Code {
-    fn code(self) -> &'static str {
-        self.as_str()
-    }
-
-    fn text(self) -> &'static str {
-        self.cause()
-    }
 }
 
 /// The row for `code`, of receipts or of evidence.
