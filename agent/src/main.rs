@@ -1,12 +1,14 @@
-//! The Sealtune agent: one static program, three roles, each a process of its own.
+//! The Sealtune agent: one static program, four roles, each a process of its own.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
 mod container;
 mod device;
 mod init;
+mod seccomp;
 mod serve;
 mod tee;
+mod unpack;
 
 use std::process::ExitCode;
 
@@ -16,8 +18,9 @@ fn main() -> ExitCode {
         _ if std::process::id() == 1 => init::run(),
         Some("serve") => serve::run(),
         Some("run-container") => container::run(),
+        Some(unpack::ROLE) => unpack::run(),
         _ => {
-            eprintln!("usage: sealtune-agent serve|run-container");
+            eprintln!("usage: sealtune-agent serve|run-container|unpack-archive");
             ExitCode::from(2)
         }
     }

@@ -31,7 +31,7 @@ pub(crate) fn settings(limits: &Limits) -> Vec<(String, String)> {
         ("memory.max", whole_pages.to_string()),
         ("memory.swap.max", "0".into()),
         ("memory.oom.group", "1".into()),
-        ("pids.max", limits.pids.to_string()),
+        ("pids.max", limits.processes().to_string()),
         ("cpu.max", format!("{cpu_quota} {CPU_PERIOD_MICROSECONDS}")),
     ]
     .map(|(name, value)| (name.to_owned(), value))

@@ -1,11 +1,12 @@
 //! What `run-container` inherits from serve, and hands on: descriptors by number, and signal
 //! dispositions. The only unsafe code of this role.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::unistd::{ForkResult, fork as fork_process};
 use rustix::io::{dup2, fcntl_dupfd_cloexec};
 
 use super::protocol::EVENTS_DESCRIPTOR;
@@ -51,6 +52,27 @@ fn take(number: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the descriptor is open, and nothing else in this process owns 3, 4 or 5: serve
     // passes them and `take_streams` runs first and once.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Closes every descriptor but this one, which moves to 0: a process 1 that held the program's
+/// streams open would keep their readers waiting.
+#[expect(unsafe_code, reason = "descriptors that libcontainer opened are known by number only")]
+pub(super) fn keep_only(kept: OwnedFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: dup2 and close_range take integers. This process only waits, writes to descriptor 0
+    // and exits: no value that owns one of the closed descriptors is used or dropped again.
+    unsafe {
+        Errno::result(libc::dup2(kept.as_raw_fd(), 0))?;
+        std::mem::forget(kept);
+        Errno::result(libc::syscall(libc::SYS_close_range, 1u32, u32::MAX, 0u32))?;
+        Ok(OwnedFd::from_raw_fd(0))
+    }
+}
+
+#[expect(unsafe_code, reason = "fork(2) is unsafe beside other threads; this role has one")]
+pub(super) fn fork() -> Result<ForkResult, Errno> {
+    // SAFETY: `run-container` is single-threaded, and so is the process that libcontainer made of
+    // it (its status was read back: one thread): no lock can be held by a thread that is gone.
+    unsafe { fork_process() }
 }
 
 #[expect(unsafe_code, reason = "signal(2) is unsafe for handlers; this sets none")]

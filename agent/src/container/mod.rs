@@ -11,11 +11,11 @@
 
 mod cgroup;
 mod executor;
+mod first;
 mod inherited;
 pub(crate) mod launch;
 pub(crate) mod protocol;
 mod readback;
-mod seccomp;
 mod spec;
 mod supervise;
 mod work_folder;
@@ -41,9 +41,9 @@ use self::inherited::Streams;
 use self::protocol::{
     ContainerExit, ContainerReport, ContainerRequest, MAX_REQUEST_BYTES, StartStage,
 };
-use self::seccomp::Filters;
 use self::supervise::Supervisor;
 use crate::device::{knobs, netif};
+use crate::seccomp::Filters;
 
 const STATE_FOLDER: &str = "/run/sealtune/containers";
 const BUNDLE_FOLDER: &str = "/run/sealtune/bundles";
@@ -104,10 +104,12 @@ fn run_container(
 ) -> Result<ContainerExit, StartFailure> {
     raise_limits(request)
         .map_err(|errno| StartFailure::at(StartStage::Create)(errno.to_string()))?;
-    let filters = Filters::compile().map_err(StartFailure::at(StartStage::Seccomp))?;
+    let filters = Filters::for_container().map_err(StartFailure::at(StartStage::Seccomp))?;
     let (refusal, refusing) = pipe2(OFlag::O_CLOEXEC)
         .map_err(|errno| StartFailure::at(StartStage::Descriptors)(errno.to_string()))?;
-    let executor = SealedExecutor::new(filters, refusing);
+    let (told, telling) = pipe2(OFlag::O_CLOEXEC)
+        .map_err(|errno| StartFailure::at(StartStage::Descriptors)(errno.to_string()))?;
+    let executor = SealedExecutor::new(filters, refusing, telling);
     let mut container = create(request, streams, executor)
         .map_err(|error| StartFailure::at(StartStage::Create)(with_sources(&*error)))?;
     let pid = container
@@ -135,14 +137,14 @@ fn run_container(
     report(&ContainerReport::Started { pid })
         .map_err(|error| StartFailure::at(StartStage::Start)(error.to_string()))?;
     supervisor
-        .run(Pid::from_raw(pid), &cgroup, &request.limits)
+        .run(Pid::from_raw(pid), &cgroup, &request.limits, told)
         .map_err(|errno| StartFailure::at(StartStage::Start)(errno.to_string()))
 }
 
 /// The container's hard limits may be above what the kernel gave process 1; once in its user
 /// namespace it could only lower them.
 fn raise_limits(request: &ContainerRequest) -> Result<(), nix::errno::Errno> {
-    let pids = u64::from(request.limits.pids);
+    let pids = request.limits.processes();
     for (resource, needed) in
         [(Resource::RLIMIT_NOFILE, spec::OPEN_FILES), (Resource::RLIMIT_NPROC, pids)]
     {

@@ -69,6 +69,13 @@ pub(crate) struct Limits {
     pub(crate) file_bytes: Option<u64>,
 }
 
+impl Limits {
+    /// What the kernel counts: the program's processes and the container's own first one.
+    pub(crate) fn processes(&self) -> u64 {
+        u64::from(self.pids) + 1
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum ContainerReport {

@@ -127,7 +127,7 @@ fn rlimits(limits: &Limits) -> Result<Vec<PosixRlimit>, OciSpecError> {
     let mut all = vec![
         limit(PosixRlimitType::RlimitCore, 0)?,
         limit(PosixRlimitType::RlimitNofile, OPEN_FILES)?,
-        limit(PosixRlimitType::RlimitNproc, u64::from(limits.pids))?,
+        limit(PosixRlimitType::RlimitNproc, limits.processes())?,
     ];
     if let Some(bytes) = limits.file_bytes {
         all.push(limit(PosixRlimitType::RlimitFsize, bytes)?);

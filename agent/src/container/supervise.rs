@@ -1,17 +1,18 @@
 //! Waits for the container's end, its deadline or a cancel, whichever is first.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitStatus, waitpid};
+use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 use rustix::process::{PidfdFlags, pidfd_open};
 
 use super::cancel_signals;
 use super::cgroup::Cgroup;
+use super::first::ProgramEnd;
 use super::protocol::{ContainerExit, Limits};
 
 #[derive(Debug)]
@@ -39,6 +40,7 @@ impl Supervisor {
         pid: Pid,
         cgroup: &Cgroup,
         limits: &Limits,
+        told: OwnedFd,
     ) -> Result<ContainerExit, Errno> {
         let deadline = Instant::now() + Duration::from_secs(limits.wall_seconds);
         let process = rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::ESRCH)?;
@@ -49,8 +51,8 @@ impl Supervisor {
             // Its end is waited for below; a failure to write would be a cgroup that is gone.
             let _ = cgroup.kill();
         }
-        let status = reap(pid);
-        Ok(classify(ended_by, status, cgroup.oom_kills()))
+        reap(pid);
+        Ok(classify(ended_by, ProgramEnd::read(told), cgroup.oom_kills()))
     }
 
     fn wait(&self, process: BorrowedFd<'_>, deadline: Instant) -> Result<EndedBy, Errno> {
@@ -79,25 +81,18 @@ impl Supervisor {
     }
 }
 
-/// Waits for the process; `None` where somebody else did.
-pub(super) fn reap(pid: Pid) -> Option<WaitStatus> {
-    loop {
-        match waitpid(pid, None) {
-            Err(Errno::EINTR) => {}
-            other => return other.ok(),
-        }
-    }
+/// Waits for the process, unless somebody else did.
+pub(super) fn reap(pid: Pid) {
+    while waitpid(pid, None) == Err(Errno::EINTR) {}
 }
 
-fn classify(ended_by: EndedBy, status: Option<WaitStatus>, oom_kills: u64) -> ContainerExit {
-    match (ended_by, status) {
+fn classify(ended_by: EndedBy, end: Option<ProgramEnd>, oom_kills: u64) -> ContainerExit {
+    match (ended_by, end) {
         (EndedBy::Deadline, _) => ContainerExit::Timeout,
         (EndedBy::Cancel, _) => ContainerExit::Cancelled,
         (EndedBy::Itself, _) if oom_kills > 0 => ContainerExit::Oom,
-        (EndedBy::Itself, Some(WaitStatus::Exited(_, code))) => ContainerExit::Code(code),
-        (EndedBy::Itself, Some(WaitStatus::Signaled(_, signal, _))) => {
-            ContainerExit::Signal(signal as i32)
-        }
+        (EndedBy::Itself, Some(ProgramEnd::Code(code))) => ContainerExit::Code(code),
+        (EndedBy::Itself, Some(ProgramEnd::Signal(signal))) => ContainerExit::Signal(signal),
         // An end that nobody can tell is none that may lead to a result.
         (EndedBy::Itself, _) => ContainerExit::Signal(libc::SIGKILL),
     }
@@ -105,16 +100,13 @@ fn classify(ended_by: EndedBy, status: Option<WaitStatus>, oom_kills: u64) -> Co
 
 #[cfg(test)]
 mod tests {
-    use nix::sys::signal::Signal;
-
     use super::*;
 
     #[test]
     fn every_end_has_one_name() {
-        let pid = Pid::from_raw(7);
-        let exited = |code| Some(WaitStatus::Exited(pid, code));
-        let killed = Some(WaitStatus::Signaled(pid, Signal::SIGKILL, false));
-        for (ended_by, status, oom_kills, exit) in [
+        let exited = |code| Some(ProgramEnd::Code(code));
+        let killed = Some(ProgramEnd::Signal(9));
+        for (ended_by, end, oom_kills, exit) in [
             (EndedBy::Itself, exited(0), 0, ContainerExit::Code(0)),
             (EndedBy::Itself, exited(7), 0, ContainerExit::Code(7)),
             (EndedBy::Itself, killed, 0, ContainerExit::Signal(9)),
@@ -125,7 +117,7 @@ mod tests {
             (EndedBy::Deadline, exited(0), 0, ContainerExit::Timeout),
             (EndedBy::Cancel, killed, 1, ContainerExit::Cancelled),
         ] {
-            assert_eq!(classify(ended_by, status, oom_kills), exit, "{ended_by:?} {status:?}");
+            assert_eq!(classify(ended_by, end, oom_kills), exit, "{ended_by:?} {end:?}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! What one boot is, once its launch configuration was checked. Nothing in here changes any more, but for the registers
 //! inside the attester.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ring::signature::Ed25519KeyPair;
 use sealtune_evidence::LaunchConfiguration;
@@ -10,6 +10,7 @@ use tokio::time::{Duration, Instant};
 
 use super::error::ServeError;
 use super::evidence::Attester;
+use crate::unpack::{UnpackFailure, UnpackTask};
 
 /// An emulated guest needs a second for them.
 const MODULES_TIME: Duration = Duration::from_secs(60);
@@ -50,8 +51,9 @@ pub(crate) struct Places {
     pub(crate) proc_sys: PathBuf,
     /// Is there once init has loaded every module.
     pub(crate) modules: PathBuf,
-    /// Runs a container from a request on its standard input.
+    /// This agent, for the roles that work without keys.
     pub(crate) runner: PathBuf,
+    pub(crate) unpack: fn(&Path, &UnpackTask<'_>) -> Result<(), UnpackFailure>,
     /// Where there is no device-mapper: a folder in place of every layer.
     #[cfg(test)]
     pub(crate) stand_in: Option<PathBuf>,
@@ -66,6 +68,7 @@ impl Default for Places {
             proc_sys: "/proc/sys".into(),
             modules: crate::device::ALL_LOADED.into(),
             runner: "/proc/self/exe".into(),
+            unpack: crate::unpack::in_own_process,
             #[cfg(test)]
             stand_in: None,
         }

@@ -7,16 +7,16 @@ use serde_json::json;
 
 use crate::{
     Report,
+    catalogue::{all_codes, explain},
     cli::ExplainCommand,
-    failure::{Failure, all_codes},
+    failure::Failure,
 };
 
 pub(crate) fn run(command: &ExplainCommand, json: bool) -> Result<Report, Failure> {
     let entries: Vec<CodeEntry> = match &command.code {
         None => all_codes().collect(),
         Some(code) => {
-            let entry = all_codes()
-                .find(|entry| entry.code.eq_ignore_ascii_case(code))
+            let entry = explain(code)
                 .ok_or_else(|| Failure::UnknownCode(code.chars().take(64).collect()))?;
             vec![entry]
         }

@@ -3,6 +3,7 @@
 //! It opens files and nothing else. Nothing of the agent or the supervisor is in it.
 #![forbid(unsafe_code)]
 
+pub mod catalogue;
 pub mod cli;
 mod evidence;
 mod explain;
@@ -13,8 +14,9 @@ mod receipt;
 
 use clap::CommandFactory as _;
 
+pub use catalogue::all_codes;
 pub use cli::{Arguments, Command};
-pub use failure::{Failure, all_codes};
+pub use failure::Failure;
 
 /// What the program prints and how it ends.
 #[derive(Debug)]

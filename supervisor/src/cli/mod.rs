@@ -3,6 +3,7 @@
 mod attest;
 mod completions;
 mod content;
+mod explain;
 mod job;
 mod key;
 pub(crate) mod output;
@@ -73,6 +74,8 @@ enum Command {
     /// Run the daemon (operator)
     #[cfg(feature = "daemon")]
     Serve(crate::daemon::cli::ServeArgs),
+    /// Say what an error's code means and what to do
+    Explain(explain::ExplainArgs),
     /// Completions for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -169,6 +172,7 @@ async fn run(command: Command, output: &Output) -> Result<(), CliError> {
         }
         #[cfg(feature = "daemon")]
         Command::Serve(_) => Err(ClientError::Bug("serve is started elsewhere".into()).into()),
+        Command::Explain(args) => explain::run(&args, output),
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -162,7 +162,7 @@ impl ClientError {
                 "check that the provider is of the same release; nothing was released"
             }
             Self::EvidenceRejected { .. } => {
-                "nothing was released; look each code up with `sealtune-verify explain CODE`, or ask another provider"
+                "nothing was released; look each code up with `sealtune explain CODE`, or ask another provider"
             }
             Self::ReleaseTimeout { .. } => {
                 "go on later with `sealtune job release JOB`, or give a longer --release-timeout"
@@ -174,7 +174,7 @@ impl ClientError {
                 "fetch the logs again; if it stays so, the provider withholds or changed some"
             }
             Self::ReceiptRejected { .. } => {
-                "do not use the result; look each code up with `sealtune-verify explain CODE`"
+                "do not use the result; look each code up with `sealtune explain CODE`"
             }
             Self::ResultMismatch { .. } => {
                 "remove the .part file and fetch again; if it stays so, the provider keeps another file"

@@ -15,6 +15,7 @@ use sealtune_wire::v1::AgentFailure;
 use crate::container::protocol::StartStage;
 use crate::device::knobs::KnobError;
 use crate::serve::error::ServeError;
+use crate::unpack::UnpackFailure;
 
 /// Codes 73 to 99 of the area AGENT, and those of what it uses.
 #[derive(Debug, thiserror::Error)]
@@ -96,7 +97,7 @@ pub(crate) enum JobError {
     Frame(#[from] SealedFrameError),
     /// An input that does not unpack.
     #[error(transparent)]
-    Archive(ArchiveError),
+    Unpack(UnpackFailure),
     /// A result that does not pack.
     #[error(transparent)]
     Pack(ArchiveError),
@@ -146,7 +147,10 @@ impl JobError {
             Self::Sealed(error) => error.code(),
             Self::Result(error) => error.code(),
             Self::Frame(error) => error.code(),
-            Self::Archive(error) | Self::Pack(error) => error.code(),
+            Self::Unpack(UnpackFailure::Archive { code, .. }) => code.code(),
+            Self::Unpack(UnpackFailure::NoSpace) => "ST-AGENT-87",
+            Self::Unpack(UnpackFailure::Role(_)) => "ST-AGENT-91",
+            Self::Pack(error) => error.code(),
             Self::Knob(error) => error.code(),
             Self::Serve(error) => error.code(),
         }
@@ -191,7 +195,10 @@ impl JobError {
             Self::Sealed(error) => error.fix(),
             Self::Result(error) => error.fix(),
             Self::Frame(error) => error.fix(),
-            Self::Archive(error) | Self::Pack(error) => error.fix(),
+            Self::Unpack(UnpackFailure::Archive { code, .. }) => code.fix(),
+            Self::Unpack(UnpackFailure::NoSpace) => "give the VM more memory",
+            Self::Unpack(UnpackFailure::Role(_)) => "report this as a bug",
+            Self::Pack(error) => error.fix(),
             Self::Knob(error) => error.fix(),
             Self::Serve(error) => error.fix(),
         }
@@ -213,7 +220,7 @@ impl JobError {
             | Self::Content(_)
             | Self::Merkle(_)
             | Self::Sealed(_)
-            | Self::Archive(_) => AgentFailure::Input { code },
+            | Self::Unpack(UnpackFailure::Archive { .. }) => AgentFailure::Input { code },
             Self::Specification(_)
             | Self::Terms(_)
             | Self::ScriptMissing(_)

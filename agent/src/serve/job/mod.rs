@@ -270,7 +270,8 @@ impl Work {
 
     async fn prepare(&self, folders: &Folders) -> Result<File, JobError> {
         let (folders, terms) = (folders.clone(), self.accepted.terms.clone());
-        blocking(move || prepare::lay_out(&folders, &terms)).await
+        let places = Arc::clone(&self.context.places);
+        blocking(move || prepare::lay_out(&folders, &terms, &places)).await
     }
 
     /// Knobs, `job-start`, evidence: in this order, and nothing untrusted runs before the last of them.

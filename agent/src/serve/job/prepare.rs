@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::statvfs::statvfs;
 use ring::digest;
-use sealtune_content::archive::{self, ArchiveError, DirectorySink};
 use sealtune_job::{InputFormat, JobTerms, Script};
 
 use super::JobError;
+use crate::serve::machine::Places;
+use crate::unpack::{UnpackFailure, UnpackTask};
 
 const MAX_SCRIPT_BYTES: u64 = 16 << 20;
 
@@ -46,6 +47,11 @@ impl Folders {
 
     pub(crate) fn dataset(&self) -> PathBuf {
         self.spool().join("dataset")
+    }
+
+    /// Where an archive is unpacked before its folder stands in the work folder.
+    fn workshop(&self) -> PathBuf {
+        self.spool().join("unpacked")
     }
 
     pub(crate) fn result(&self) -> PathBuf {
@@ -94,9 +100,13 @@ pub(crate) fn check_space(folders: &Folders, terms: &JobTerms) -> Result<(), Job
 
 /// Lays out the work folder from the spool. Gives the progress file, held open: a script that puts something else in its
 /// place is not followed.
-pub(crate) fn lay_out(folders: &Folders, terms: &JobTerms) -> Result<File, JobError> {
-    place(folders, &folders.model(), "model", terms.model.format)?;
-    place(folders, &folders.dataset(), "data", terms.dataset.format)?;
+pub(crate) fn lay_out(
+    folders: &Folders,
+    terms: &JobTerms,
+    places: &Places,
+) -> Result<File, JobError> {
+    place(folders, &folders.model(), "model", terms.model.format, places)?;
+    place(folders, &folders.dataset(), "data", terms.dataset.format, places)?;
     fs::write(folders.work().join("config.json"), &terms.parameters)?;
     if let Script::Inline { name, text } = &terms.script {
         fs::write(folders.work().join(name), text)?;
@@ -111,30 +121,31 @@ fn place(
     spooled: &Path,
     name: &str,
     format: InputFormat,
+    places: &Places,
 ) -> Result<(), JobError> {
     match format {
         InputFormat::File => fs::rename(spooled, folders.work().join(name))?,
         InputFormat::Archive => {
-            let limits = archive::Limits::with_total(folders.free_bytes()?).single_top_level(name);
-            let mut sink = DirectorySink::new(&folders.work())?;
-            archive::plan(File::open(spooled)?, &limits)
-                .and_then(|plan| plan.unpack(&mut sink))
-                .map_err(no_space)?;
+            let task = UnpackTask {
+                archive: spooled,
+                workshop: folders.workshop(),
+                target: folders.work().join(name),
+                name,
+                limit: folders.free_bytes()?,
+            };
+            (places.unpack)(&places.runner, &task).map_err(|failure| no_space(failure, &task))?;
             fs::remove_file(spooled)?;
         }
     }
     Ok(())
 }
 
-fn no_space(error: ArchiveError) -> JobError {
-    match error {
-        ArchiveError::TooBig { limit } => {
-            JobError::NoSpace { needed: limit.saturating_add(1), free: limit }
+fn no_space(failure: UnpackFailure, task: &UnpackTask<'_>) -> JobError {
+    match failure {
+        UnpackFailure::NoSpace => {
+            JobError::NoSpace { needed: task.limit.saturating_add(1), free: task.limit }
         }
-        ArchiveError::Write { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            JobError::from(source)
-        }
-        other => JobError::Archive(other),
+        other => JobError::Unpack(other),
     }
 }
 

@@ -11,6 +11,10 @@ fn sha256(bytes: &[u8]) -> Hex<32> {
     Hex(hash)
 }
 
+fn places() -> Places {
+    Places { unpack: crate::unpack::in_this_process, ..Places::default() }
+}
+
 fn archive_of(names: &[&str]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for name in names {
@@ -26,8 +30,8 @@ fn the_folder_is_as_training_scripts_expect_it() {
     let folders = Folders::create(scratch.path(), "job").unwrap();
     fs::write(folders.model(), archive_of(&["any-name/weights.bin", "any-name/sub/a"])).unwrap();
     fs::write(folders.dataset(), b"{}\n").unwrap();
-    place(&folders, &folders.model(), "model", InputFormat::Archive).unwrap();
-    place(&folders, &folders.dataset(), "data", InputFormat::File).unwrap();
+    place(&folders, &folders.model(), "model", InputFormat::Archive, &places()).unwrap();
+    place(&folders, &folders.dataset(), "data", InputFormat::File, &places()).unwrap();
     let work = folders.work();
     assert_eq!(fs::read(work.join("model/weights.bin")).unwrap(), b"content");
     assert_eq!(fs::read(work.join("model/sub/a")).unwrap(), b"content");
@@ -45,7 +49,8 @@ fn hostile_archives_have_a_code() {
         let scratch = tempfile::tempdir().unwrap();
         let folders = Folders::create(scratch.path(), "job").unwrap();
         fs::write(folders.model(), archive_of(names)).unwrap();
-        let error = place(&folders, &folders.model(), "model", InputFormat::Archive).unwrap_err();
+        let error = place(&folders, &folders.model(), "model", InputFormat::Archive, &places())
+            .unwrap_err();
         assert!(error.code().starts_with("ST-CONTENT-"), "{names:?}: {error}");
     }
 }

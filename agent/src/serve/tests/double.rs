@@ -58,6 +58,7 @@ impl Bench {
             proc_sys: path("proc"),
             modules: path("proc"),
             runner: path("runner"),
+            unpack: crate::unpack::in_this_process,
             stand_in: Some(path("layer")),
         };
         let (address, messages) = mpsc::channel(64);

@@ -1,16 +1,10 @@
-//! The system calls that a container may make: an allow-list for the native ABI. What is not
-//! listed fails with EPERM, a call of another ABI ends the process. The list is what CPython,
-//! numpy, BLAS threads and PyTorch use; it holds nothing that makes namespaces, mounts, keys,
-//! io_uring rings, BPF programs or sockets other than local and IP ones.
+//! What a job's container may call. The list is what CPython, numpy, BLAS threads and PyTorch use;
+//! it holds nothing that makes namespaces, mounts, keys, io_uring rings, BPF programs or sockets
+//! other than local and IP ones.
 
-use std::collections::BTreeMap;
+use seccompiler::{BackendError, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
-};
-
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+use super::Rules;
 
 /// Every CLONE_NEW* flag; CLONE_NEWTIME shares its bit with the exit signal's mask and clone(2)
 /// cannot carry it.
@@ -25,49 +19,7 @@ const NEW_NAMESPACE_FLAGS: u64 = (libc::CLONE_NEWNS
 const PERSONALITY_QUERY: u64 = 0xffff_ffff;
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
-/// The two filters, in the order in which they are installed.
-#[derive(Debug, Clone)]
-pub(crate) struct Filters {
-    programs: [BpfProgram; 2],
-}
-
-impl Filters {
-    pub(crate) fn compile() -> Result<Self, String> {
-        let absent = compile(
-            // clone3 takes its flags by pointer, so no filter can see them. Without it libc falls
-            // back to clone.
-            [(libc::SYS_clone3, vec![])].into(),
-            SeccompAction::Allow,
-            SeccompAction::Errno(libc::ENOSYS as u32),
-        )?;
-        let listed = compile(
-            allowed().map_err(|error| error.to_string())?,
-            SeccompAction::Errno(libc::EPERM as u32),
-            SeccompAction::Allow,
-        )?;
-        Ok(Self { programs: [absent, listed] })
-    }
-
-    /// For the calling thread and what it starts; there is no way back.
-    pub(crate) fn install(&self) -> Result<(), String> {
-        for program in &self.programs {
-            seccompiler::apply_filter(program).map_err(|error| error.to_string())?;
-        }
-        Ok(())
-    }
-}
-
-fn compile(
-    rules: Rules,
-    otherwise: SeccompAction,
-    matching: SeccompAction,
-) -> Result<BpfProgram, String> {
-    SeccompFilter::new(rules, otherwise, matching, TargetArch::x86_64)
-        .and_then(BpfProgram::try_from)
-        .map_err(|error| error.to_string())
-}
-
-fn allowed() -> Result<Rules, seccompiler::BackendError> {
+pub(super) fn allowed() -> Result<Rules, BackendError> {
     let mut rules: Rules = ALWAYS.iter().map(|number| (*number, Vec::new())).collect();
     for family in [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] {
         // Only the protocols that every kernel has: 0, TCP, UDP.
@@ -101,23 +53,16 @@ fn allowed() -> Result<Rules, seccompiler::BackendError> {
     Ok(rules)
 }
 
-fn equals(argument: u8, value: u64) -> Result<SeccompCondition, seccompiler::BackendError> {
+fn equals(argument: u8, value: u64) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
 }
 
-fn differs(
-    argument: u8,
-    value: libc::Ioctl,
-) -> Result<SeccompCondition, seccompiler::BackendError> {
+fn differs(argument: u8, value: libc::Ioctl) -> Result<SeccompCondition, BackendError> {
     let value = u64::from(value as u32);
     SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
 }
 
-fn masked(
-    argument: u8,
-    mask: u64,
-    value: u64,
-) -> Result<SeccompCondition, seccompiler::BackendError> {
+fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompCondition, BackendError> {
     SeccompCondition::new(argument, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(mask), value)
 }
 
@@ -407,134 +352,3 @@ const ALWAYS: &[i64] = &[
     libc::SYS_setsockopt,
     libc::SYS_shutdown,
 ];
-
-#[cfg(test)]
-#[expect(unsafe_code, reason = "raw system calls are what is tested")]
-mod tests {
-    use super::*;
-
-    /// Runs in a thread of its own, which ends with the filters it got.
-    fn filtered<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
-        let filters = Filters::compile().unwrap();
-        std::thread::spawn(move || {
-            filters.install().unwrap();
-            body()
-        })
-        .join()
-        .unwrap()
-    }
-
-    fn errno(number: i64, a: i64, b: i64, c: i64) -> i32 {
-        // SAFETY: the numbers used here take integers, or fail before they read a pointer.
-        let result = unsafe { libc::syscall(number, a, b, c, 0, 0, 0) };
-        if result >= 0 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap() }
-    }
-
-    #[test]
-    fn listed_families_and_protocols_only() {
-        let results = filtered(|| {
-            let stream = i64::from(libc::SOCK_STREAM);
-            let dgram = i64::from(libc::SOCK_DGRAM);
-            let open = |family: i32, kind, protocol: i32| {
-                errno(libc::SYS_socket, family.into(), kind, protocol.into())
-            };
-            [
-                open(libc::AF_UNIX, stream, 0),
-                open(libc::AF_INET, stream, 0),
-                open(libc::AF_INET, dgram, libc::IPPROTO_UDP),
-                open(libc::AF_VSOCK, stream, 0),
-                open(libc::AF_ALG, i64::from(libc::SOCK_SEQPACKET), 0),
-                open(libc::AF_NETLINK, i64::from(libc::SOCK_RAW), 0),
-                open(libc::AF_PACKET, i64::from(libc::SOCK_RAW), 0),
-                open(libc::AF_INET, stream, 262),
-                errno(libc::SYS_socketpair, libc::AF_VSOCK.into(), stream, 0),
-            ]
-        });
-        let no = libc::EPERM;
-        assert_eq!(results, [0, 0, 0, no, no, no, no, no, no]);
-    }
-
-    #[test]
-    fn closed_calls() {
-        let results = filtered(|| {
-            [
-                libc::SYS_io_uring_setup,
-                libc::SYS_io_uring_enter,
-                libc::SYS_io_uring_register,
-                libc::SYS_bpf,
-                libc::SYS_perf_event_open,
-                libc::SYS_userfaultfd,
-                libc::SYS_keyctl,
-                libc::SYS_add_key,
-                libc::SYS_request_key,
-                libc::SYS_unshare,
-                libc::SYS_setns,
-                libc::SYS_ptrace,
-                libc::SYS_process_vm_readv,
-                libc::SYS_process_vm_writev,
-                libc::SYS_pidfd_getfd,
-                libc::SYS_mount,
-                libc::SYS_umount2,
-                libc::SYS_fsopen,
-                libc::SYS_open_tree,
-                libc::SYS_move_mount,
-                libc::SYS_mount_setattr,
-                libc::SYS_pivot_root,
-                libc::SYS_chroot,
-                libc::SYS_kexec_load,
-                libc::SYS_kexec_file_load,
-                libc::SYS_init_module,
-                libc::SYS_finit_module,
-                libc::SYS_delete_module,
-                libc::SYS_reboot,
-                libc::SYS_swapon,
-                libc::SYS_open_by_handle_at,
-                libc::SYS_syslog,
-                libc::SYS_iopl,
-                libc::SYS_ioperm,
-                libc::SYS_modify_ldt,
-                libc::SYS_clock_settime,
-                libc::SYS_fanotify_init,
-                libc::SYS_memfd_secret,
-                libc::SYS_quotactl,
-                libc::SYS_vmsplice,
-                // A call of the x32 ABI, and one that does not exist.
-                libc::SYS_getpid | 0x4000_0000,
-                9999,
-            ]
-            .map(|number| (number, errno(number, 0, 0, 0)))
-        });
-        for (number, errno) in results {
-            assert_eq!(errno, libc::EPERM, "system call {number}");
-        }
-    }
-
-    #[test]
-    fn namespaces_are_closed_and_clone3_is_absent() {
-        let results = filtered(|| {
-            let flags = |new: i32| errno(libc::SYS_clone, (new | libc::SIGCHLD).into(), 0, 0);
-            [
-                flags(libc::CLONE_NEWUSER),
-                flags(libc::CLONE_NEWNET),
-                flags(libc::CLONE_NEWNS | libc::CLONE_NEWPID),
-                errno(libc::SYS_clone3, 0, 0, 0),
-                errno(libc::SYS_personality, 0x0008, 0, 0),
-                errno(libc::SYS_personality, 0xffff_ffff, 0, 0),
-                errno(libc::SYS_ioctl, 0, libc::TIOCSTI as i64, 0),
-            ]
-        });
-        let no = libc::EPERM;
-        assert_eq!(results, [no, no, no, libc::ENOSYS, no, 0, no]);
-    }
-
-    #[test]
-    fn threads_and_processes_still_work() {
-        let sum = filtered(|| {
-            let threads: Vec<_> = (0..4).map(|i| std::thread::spawn(move || i)).collect();
-            let sum: i32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
-            let child = std::process::Command::new("true").status().unwrap();
-            (sum, child.success())
-        });
-        assert_eq!(sum, (6, true));
-    }
-}
