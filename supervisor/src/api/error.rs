@@ -49,16 +49,20 @@ impl ApiError {
         )
     }
 
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// The thing will be there later.
     pub(crate) fn not_yet(message: impl Into<String>, seconds: u64) -> Self {
-        let mut error = Self::new(
+        Self::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "ST-API-05",
             message.into(),
             "try again after the time in Retry-After",
-        );
-        error.retry_after = Some(seconds);
-        error
+        )
+        .retry_after(seconds)
     }
 }
 

@@ -11,6 +11,7 @@ use sealtune_wire::v1::{AgentReply, AgentRequest, OutsidePurpose};
 use super::{
     auth::{JobCall, json},
     error::ApiError,
+    quotes::Asker,
     shared::{Api, Shared},
     types::Challenge,
 };
@@ -22,9 +23,11 @@ fn json_text(text: String) -> Response {
 async fn ask(
     shared: &Shared,
     vm: &str,
+    asker: Asker,
     purpose: OutsidePurpose,
     challenge: &Challenge,
 ) -> Result<(String, String), ApiError> {
+    let _turn = shared.quotes.enter(asker).await?;
     let request = AgentRequest::Evidence { purpose, nonce: challenge.nonce };
     let AgentReply::Evidence(evidence) = shared.pool.request(vm, request).await? else {
         return Err(ApiError::bad_request("understand the agent's answer"));
@@ -52,7 +55,7 @@ pub(crate) async fn attestation(
     let Some(vm) = views.iter().find(|view| view.state == "ready") else {
         return Err(ApiError::not_yet("make evidence: no VM is running", 30));
     };
-    Ok(json_text(ask(&shared, &vm.vm, purpose, &challenge).await?.0))
+    Ok(json_text(ask(&shared, &vm.vm, Asker::Stranger, purpose, &challenge).await?.0))
 }
 
 pub(crate) async fn offer(State(shared): Api, call: JobCall) -> Result<Response, ApiError> {
@@ -68,7 +71,8 @@ pub(crate) async fn offer(State(shared): Api, call: JobCall) -> Result<Response,
             return Err(crate::store::StoreError::from(denied).into());
         }
     };
-    let (bundle, digest) = ask(&shared, vm, OutsidePurpose::Offer, &challenge).await?;
+    let (bundle, digest) =
+        ask(&shared, vm, Asker::Owner, OutsidePurpose::Offer, &challenge).await?;
     // Which of several offers the owner accepted is known when the job starts.
     shared.context.store.put_offer(row.id(), row.attempt, &digest, &bundle).await?;
     Ok(json_text(bundle))

@@ -11,6 +11,7 @@ mod evidence;
 #[cfg(feature = "daemon")]
 mod jobs;
 #[cfg(feature = "daemon")]
+pub(crate) mod quotes;
 mod results;
 #[cfg(feature = "daemon")]
 pub(crate) mod router;

@@ -19,7 +19,12 @@ pub(crate) async fn result(State(shared): Api, call: JobCall) -> Result<Response
         return Err(ApiError::not_found(format!("a result: the job is {}", row.state.name())));
     }
     let path = shared.results.join(format!("{}.result", row.id()));
-    let mut file = tokio::fs::File::open(&path).await?;
+    let mut file = match tokio::fs::File::open(&path).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(ApiError::not_found("the result: it is not kept any more"));
+        }
+        opened => opened?,
+    };
     let length = file.metadata().await?.len();
     let asked = call
         .headers

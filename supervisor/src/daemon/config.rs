@@ -88,6 +88,12 @@ pub(crate) struct Given {
     /// Seconds that a VM has to power off before it is ended
     #[arg(long)]
     pub(crate) stop_time: Option<u64>,
+    /// Hours that one attempt of a job may hold its VM
+    #[arg(long)]
+    pub(crate) job_hours: Option<u64>,
+    /// Days that results and logs of ended jobs are kept
+    #[arg(long)]
+    pub(crate) keep_days: Option<u32>,
     /// Directories whose files are offered as content (repeatable)
     #[arg(long = "content-dir")]
     pub(crate) content_dirs: Vec<PathBuf>,
@@ -127,6 +133,8 @@ pub(crate) struct Config {
     pub(crate) memory_mib: Setting<u64>,
     pub(crate) release_deadline: Setting<u64>,
     pub(crate) stop_time: Setting<u64>,
+    pub(crate) job_hours: Setting<u64>,
+    pub(crate) keep_days: Setting<u32>,
     pub(crate) content_dirs: Setting<Vec<PathBuf>>,
     pub(crate) content_urls: Setting<Vec<String>>,
 }
@@ -167,6 +175,8 @@ impl Config {
             memory_mib: pick(flags.memory_mib, file.memory_mib, 2048),
             release_deadline: pick(flags.release_deadline, file.release_deadline, 600),
             stop_time: pick(flags.stop_time, file.stop_time, 30),
+            job_hours: pick(flags.job_hours, file.job_hours, 168),
+            keep_days: pick(flags.keep_days, file.keep_days, 14),
             content_dirs: pick(some(flags.content_dirs), some(file.content_dirs), Vec::new()),
             content_urls: pick(some(flags.content_urls), some(file.content_urls), Vec::new()),
             state_dir,
@@ -188,6 +198,9 @@ impl Config {
         }
         if self.vcpus.value == 0 {
             return refused("vcpus must be at least 1");
+        }
+        if self.job_hours.value == 0 || self.keep_days.value == 0 {
+            return refused("job-hours and keep-days must be at least 1");
         }
         let web = |url: &String| url.starts_with("http://") || url.starts_with("https://");
         if let Some(url) = self.content_urls.value.iter().find(|u| !web(u) || !u.contains("{id}")) {
@@ -226,9 +239,13 @@ mod tests {
     #[test]
     fn unknown_keys_and_impossible_values_are_refused() {
         assert!(toml::from_str::<Given>("vcpu = 4").is_err());
-        for bad in
-            ["listen = 'here'", "max_vms = 0", "memory_mib = 1", "content_urls = ['ftp://x/{id}']"]
-        {
+        for bad in [
+            "listen = 'here'",
+            "max_vms = 0",
+            "memory_mib = 1",
+            "keep_days = 0",
+            "content_urls = ['ftp://x/{id}']",
+        ] {
             let file: Given = toml::from_str(bad).expect(bad);
             let error = Config::resolve(Given::default(), file).expect_err(bad);
             assert_eq!(error.code(), "ST-CONFIG-03");

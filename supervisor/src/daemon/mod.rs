@@ -4,6 +4,7 @@ pub(crate) mod changes;
 pub(crate) mod cli;
 pub(crate) mod config;
 pub(crate) mod pool;
+mod retention;
 pub(crate) mod serve;
 
 #[cfg(test)]

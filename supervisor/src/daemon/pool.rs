@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// A job that is ended because it holds its VM for longer than the operator allows.
+const TOO_LONG: &str = "ST-POOL-09";
+
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PoolError {
     #[error("start a VM: all {0} are in use")]
@@ -96,6 +99,8 @@ pub(crate) struct PoolSettings {
     pub(crate) max_vms: usize,
     pub(crate) vcpus: u32,
     pub(crate) memory_mib: u64,
+    /// How long one attempt of a job may hold its VM.
+    pub(crate) job_time: Duration,
 }
 
 enum Message {
@@ -219,9 +224,16 @@ impl Pool {
         }
         for handle in self.handles.values() {
             let Some(job) = handle.job else { continue };
-            if self.context.store.job(job).await?.state.is_final() {
+            let row = self.context.store.job(job).await?;
+            if row.state.is_final() {
                 // A full queue means that the VM has been told already.
                 let _ = handle.commands.try_send(VmCommand::Stop);
+            } else if is_over(handle.started, self.settings.job_time, now_ms()) {
+                tracing::warn!(%job, "it holds its VM for too long");
+                let code = TOO_LONG.to_owned();
+                let failed = JobEvent::AgentFailed(FailReason::Host { code });
+                self.context.store.apply(job, &failed, 0).await?;
+                self.context.changes.announce();
             }
         }
         while self.handles.len() < self.settings.max_vms {
@@ -295,5 +307,25 @@ impl Pool {
             task.run().await;
             id
         });
+    }
+}
+
+/// The guest keeps its owner's limit itself; this one is for guests that do not, and for transfers that never end.
+fn is_over(started: i64, allowed: Duration, now: i64) -> bool {
+    let allowed = i64::try_from(allowed.as_millis()).unwrap_or(i64::MAX);
+    now.saturating_sub(started) > allowed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_is_held_for_as_long_as_the_operator_allows() {
+        let hour = Duration::from_secs(3600);
+        assert!(!is_over(1000, hour, 1000 + 3_600_000));
+        assert!(is_over(1000, hour, 1000 + 3_600_001));
+        assert!(!is_over(5000, hour, 0), "a clock that went back ends nothing");
+        assert!(!is_over(0, Duration::MAX, i64::MAX));
     }
 }

@@ -15,8 +15,9 @@ use super::{
     pool::{Pool, PoolError, PoolSettings},
 };
 use crate::{
-    api::{router, shared::Shared},
+    api::{quotes::QuoteQueue, router, shared::Shared},
     content::{ContentError, ContentStore},
+    daemon::retention,
     store::{StateLock, Store, StoreError},
     vm::{
         image::{self, GuestImage, ImageError},
@@ -129,9 +130,16 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         max_vms: config.max_vms.value,
         vcpus: config.vcpus.value,
         memory_mib: config.memory_mib.value,
+        job_time: Duration::from_secs(config.job_hours.value.saturating_mul(3600)),
     });
     let (pool, handle) = Pool::new(context.clone(), settings.clone());
-    let shared = Arc::new(Shared { context, pool: handle, settings, results });
+    let shared = Arc::new(Shared {
+        context: context.clone(),
+        pool: handle,
+        settings,
+        results,
+        quotes: QuoteQueue::new(),
+    });
     let unix = listen_unix(&config.socket.value)?;
     let (tcp, address) = listen_tcp(&config.listen.value, &state).await?;
     tracing::info!("customers: http://{address}, operator: {}", config.socket.value.display());
@@ -139,6 +147,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     let operator = axum::serve(unix, router::operator(shared));
     tokio::select! {
         ended = pool.run() => ended?,
+        () = retention::run(context, config.keep_days.value) => {}
         _ = customers => {}
         _ = operator => {}
         () = end_signal() => tracing::info!("ending; VMs go on and are taken up at the next start"),

@@ -5,6 +5,7 @@
 mod contents;
 mod jobs;
 mod records;
+mod retention;
 mod vms;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 
 pub(crate) use jobs::{JobRow, NewJob};
 pub(crate) use records::{PlainKind, plain_code};
+pub(crate) use retention::{EndedJob, Swept};
 use sqlx::{
     SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},

@@ -241,3 +241,30 @@ async fn a_second_daemon_is_told_who_is_first() {
     drop(first);
     StateLock::take(folder.path()).expect("free again");
 }
+
+#[tokio::test]
+async fn ended_jobs_are_listed_until_nothing_is_left_to_remove() {
+    let bench = Bench::new(JobKind::Plain).await;
+    assert!(bench.store.ended_jobs().await.expect("lists").is_empty(), "an open job stays whole");
+    let job = JobId::from_bytes(JOB);
+    bench.store.apply(job, &JobEvent::CancelRequested, 0).await.expect("applies");
+    sqlx::query("INSERT INTO plain_logs (job, kind, text) VALUES (?, 'stdout', 'x')")
+        .bind(job.to_string())
+        .execute(&bench.store.pool)
+        .await
+        .expect("a line");
+    let lines = || async {
+        sqlx::query_scalar::<_, i64>("SELECT count(*) FROM plain_logs")
+            .fetch_one(&bench.store.pool)
+            .await
+            .expect("counts")
+    };
+    for (swept, listed, left) in [(Swept::Inputs, 1, 1), (Swept::Everything, 0, 0)] {
+        bench.store.set_swept(job, swept).await.expect("notes");
+        let ended = bench.store.ended_jobs().await.expect("lists");
+        assert_eq!(ended.len(), listed);
+        assert!(ended.iter().all(|job| job.swept == swept && !job.is_acknowledged));
+        assert_eq!(lines().await, left);
+    }
+    assert_eq!(bench.store.job(job).await.expect("the record stays").id(), job);
+}

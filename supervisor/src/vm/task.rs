@@ -109,6 +109,8 @@ pub(crate) struct VmTask {
 #[derive(Debug, Clone)]
 pub(crate) struct VmHandle {
     pub(crate) job: Option<JobId>,
+    /// Unix milliseconds.
+    pub(crate) started: i64,
     pub(crate) commands: mpsc::Sender<VmCommand>,
 }
 
@@ -126,7 +128,8 @@ pub(crate) fn boot_deadline(accelerator: Accelerator, vcpus: u32, memory_mib: u6
 impl VmTask {
     pub(crate) fn new(context: Arc<VmContext>, row: VmRow) -> (Self, VmHandle) {
         let (sender, commands) = mpsc::channel(16);
-        let handle = VmHandle { job: row.definition.job, commands: sender };
+        let handle =
+            VmHandle { job: row.definition.job, started: row.view.started, commands: sender };
         let state = match row.view.state.as_str() {
             "defined" => VmState::Defined,
             "starting" => VmState::Starting,
