@@ -12,10 +12,10 @@ use crate::error::{ExitClass, ImageError};
 use crate::image::{self, Order};
 use crate::inspect;
 use crate::layer::{self, LayerOrder};
-use crate::layout1::Shape;
 use crate::measure;
 use crate::packages::{Origin, PackageCache};
 use crate::profile::Profile;
+use sealtune_evidence::Shape;
 
 #[derive(Debug, Parser)]
 #[command(

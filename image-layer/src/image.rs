@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sealtune_evidence::reference::ImageReference;
 use serde::Serialize;
 
 use crate::apt::Suite;
@@ -11,8 +12,8 @@ use crate::error::ImageError;
 use crate::initramfs::{self, Contents};
 use crate::kernel::{self, Kernel, META_PACKAGE};
 use crate::metadata::{
-    DIGEST, INITRAMFS, KERNEL, METADATA, Metadata, Provenance, REFERENCE_VALUES, ReferenceValues,
-    SUMS, digest_text, sums_text,
+    DIGEST, INITRAMFS, KERNEL, METADATA, Metadata, Provenance, REFERENCE_VALUES, SUMS, digest_text,
+    reference_values, sums_text,
 };
 use crate::modinfo::is_static_x86_64;
 use crate::output::StagedDir;
@@ -42,7 +43,7 @@ pub struct Report {
     pub directory: PathBuf,
     pub digest: String,
     pub metadata: Metadata,
-    pub reference_values: ReferenceValues,
+    pub reference_values: ImageReference,
     pub parts: Vec<Part>,
     pub kernel_bytes: usize,
     pub initramfs_bytes: usize,
@@ -125,7 +126,13 @@ pub fn build(order: &Order<'_>, cache: &PackageCache) -> Result<Report, ImageErr
     })?;
     let archive = tree.to_cpio()?;
     let packed = initramfs::compress(&archive, ZSTD_LEVEL)?;
-    let reference_values = ReferenceValues::of(order.profile, RELEASE, &kernel.image, &packed);
+    let reference_values = reference_values(
+        order.profile,
+        RELEASE,
+        order.profile.command_line(),
+        &kernel.image,
+        &packed,
+    )?;
 
     let metadata_text = json(&metadata)?;
     let sums = sums_text(&[

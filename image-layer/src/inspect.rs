@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
+use sealtune_evidence::reference::ImageReference;
 use serde::Serialize;
 
 use crate::digest::read_bounded;
 use crate::error::ImageError;
 use crate::image::Report;
 use crate::metadata::{
-    Checked, DIGEST, Metadata, REFERENCE_VALUES, ReferenceValues, check_directory, read_json,
-    read_metadata,
+    Checked, DIGEST, Metadata, REFERENCE_VALUES, check_directory, read_json, read_metadata,
+    reference_values,
 };
+use crate::profile::Profile;
 
 /// What an image directory says of itself.
 #[derive(Debug, Serialize)]
@@ -20,7 +22,7 @@ pub struct Inspection {
     pub digest: String,
     pub metadata: Metadata,
     /// Images that we did not make have none.
-    pub reference_values: Option<ReferenceValues>,
+    pub reference_values: Option<ImageReference>,
     pub files: BTreeMap<String, u64>,
 }
 
@@ -63,21 +65,22 @@ pub fn verify(dir: &Path) -> Result<Verdict, ImageError> {
     let mut checked = check_directory(dir)?;
     if dir.join(REFERENCE_VALUES).is_file() {
         // The reference values are not in dstack's list, but all of them follow from files that are.
-        let found: ReferenceValues = read_json(dir, REFERENCE_VALUES)?;
+        let found: ImageReference = read_json(dir, REFERENCE_VALUES)?;
         let metadata = read_metadata(dir)?;
         let read = |name: &str| read_bounded(&dir.join(name), crate::image::MAX_KERNEL_BYTES);
-        let expected = ReferenceValues::of(
-            found.profile,
+        let expected = reference_values(
+            if metadata.is_dev { Profile::Dev } else { Profile::Prod },
             &metadata.version,
+            &metadata.cmdline,
             &read(&metadata.kernel)?,
             &read(&metadata.initrd)?,
-        );
-        let digest = |values: &ReferenceValues| {
+        )?;
+        let digest = |values: &ImageReference| {
             crate::image::json(values).map(|bytes| crate::digest::sha256_hex(&bytes))
         };
         checked.push(Checked {
             name: REFERENCE_VALUES.to_owned(),
-            expected: digest(&ReferenceValues { cmdline: metadata.cmdline, ..expected })?,
+            expected: digest(&expected)?,
             found: Some(digest(&found)?),
         });
     }
@@ -136,8 +139,8 @@ fn facts(dir: &Path) -> Result<BTreeMap<String, String>, ImageError> {
         }
     }
     if let Some(values) = inspection.reference_values {
-        facts.insert("rtmr1".to_owned(), values.simulated_layout_1.rtmr1);
-        facts.insert("rtmr2".to_owned(), values.simulated_layout_1.rtmr2);
+        facts.insert("rtmr1".to_owned(), values.simulated_layout_1.rtmr1.to_string());
+        facts.insert("rtmr2".to_owned(), values.simulated_layout_1.rtmr2.to_string());
     }
     Ok(facts)
 }
@@ -229,7 +232,6 @@ mod tests {
     use super::*;
     use crate::image::json;
     use crate::metadata::{KERNEL, METADATA, SUMS, digest_text, sums_text};
-    use crate::profile::Profile;
 
     fn write_image(dir: &Path, initramfs: &[u8]) {
         let metadata = Metadata {
@@ -242,7 +244,7 @@ mod tests {
             sealtune: None,
         };
         let metadata = json(&metadata).unwrap();
-        let values = ReferenceValues::of(Profile::Dev, "0.1.0", b"k", initramfs);
+        let values = sample(b"k", initramfs);
         fs::create_dir_all(dir).unwrap();
         fs::write(dir.join(KERNEL), b"k").unwrap();
         fs::write(dir.join("i"), initramfs).unwrap();
@@ -253,6 +255,11 @@ mod tests {
         fs::write(dir.join(METADATA), metadata).unwrap();
         fs::write(dir.join(DIGEST), digest_text(&sums)).unwrap();
         fs::write(dir.join(SUMS), sums).unwrap();
+    }
+
+    fn sample(kernel: &[u8], initramfs: &[u8]) -> ImageReference {
+        let line = Profile::Dev.command_line();
+        reference_values(Profile::Dev, "0.1.0", line, kernel, initramfs).unwrap()
     }
 
     #[test]
@@ -273,7 +280,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write_image(dir.path(), b"one");
         assert!(verify(dir.path()).unwrap().intact);
-        let other = ReferenceValues::of(Profile::Dev, "0.1.0", b"other", b"one");
+        let other = sample(b"other", b"one");
         fs::write(dir.path().join(REFERENCE_VALUES), json(&other).unwrap()).unwrap();
         let verdict = verify(dir.path()).unwrap();
         assert!(!verdict.intact);

@@ -9,6 +9,7 @@ use crate::apt::Candidate;
 use crate::digest::read_bounded;
 use crate::error::ImageError;
 use crate::modinfo;
+use crate::module_signature::without_signature;
 
 /// Debian's meta-package; what it depends on in the chosen suite is the kernel.
 pub const META_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -209,7 +210,8 @@ fn index_modules(dir: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<()
     Ok(())
 }
 
-/// Decompressed here: the initramfs compresses better over plain modules, and the kernel's xz is slow.
+/// Decompressed here: the initramfs compresses better over plain modules, and the kernel's xz is slow. Without signatures,
+/// for the reason that `module_signature` gives.
 fn read_module(path: &Path) -> Result<Vec<u8>, ImageError> {
     let bad = |detail: String| ImageError::BadModule { module: path.display().to_string(), detail };
     let packed = read_bounded(path, modinfo::MAX_MODULE_BYTES)?;
@@ -225,6 +227,7 @@ fn read_module(path: &Path) -> Result<Vec<u8>, ImageError> {
         }
         other => return Err(bad(format!("unknown compression {other:?}"))),
     }
+    plain.truncate(without_signature(&plain).len());
     Ok(plain)
 }
 

@@ -4,41 +4,44 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use sealtune_evidence::{FileDigests, HexBytes, ImageFacts, Layer, ReferenceValues, launch};
+use sealtune_evidence::{
+    FileDigests, Hex48, HexBytes, ImageFacts, Layer, ReferenceValues, Shape, launch,
+    layout1::{self, BootFiles, BootRegisters},
+    reference::Layout,
+};
 
 use crate::digest::{read_bounded, sha384_file};
 use crate::error::ImageError;
 use crate::image::MAX_KERNEL_BYTES;
 use crate::layer::LayerDescription;
-use crate::layout1::{self, Shape};
 use crate::metadata::read_metadata;
 use crate::output::write_atomically;
-use crate::profile::Profile;
 
-/// Expected registers, lower-case hex.
+/// Expected registers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Expected {
-    /// Which recipe this is; hardware recipes will have other names.
-    pub layout: &'static str,
-    pub mrtd: String,
-    pub rtmr0: String,
-    pub rtmr1: String,
-    pub rtmr2: String,
+    /// Which recipe this is; hardware recipes have other names.
+    pub layout: Layout,
+    pub mrtd: Hex48,
+    pub rtmr0: Hex48,
+    pub rtmr1: Hex48,
+    pub rtmr2: Hex48,
 }
 
 /// # Errors
 /// A file of the image or the firmware cannot be read.
 pub fn measure(image: &Path, firmware: &Path, shape: Shape) -> Result<Expected, ImageError> {
     let metadata = read_metadata(image)?;
-    let kernel = sha384_file(&image.join(&metadata.kernel))?;
-    let initramfs = sha384_file(&image.join(&metadata.initrd))?;
-    Ok(Expected {
-        layout: "simulated-1",
-        mrtd: hex::encode(sha384_file(firmware)?),
-        rtmr0: hex::encode(layout1::rtmr0(shape)?),
-        rtmr1: hex::encode(layout1::rtmr1(&kernel)),
-        rtmr2: hex::encode(layout1::rtmr2(&metadata.cmdline, &initramfs)),
-    })
+    let files = BootFiles {
+        firmware: sha384_file(firmware)?.into(),
+        kernel: sha384_file(&image.join(&metadata.kernel))?.into(),
+        initramfs: sha384_file(&image.join(&metadata.initrd))?.into(),
+        cmdline: metadata.cmdline,
+    };
+    let BootRegisters { mrtd, rtmr0, rtmr1, rtmr2 } = layout1::measure(&files, shape)
+        .map_err(|error| ImageError::Encode { what: "the shape", detail: error.to_string() })?
+        .registers;
+    Ok(Expected { layout: Layout::Simulated1, mrtd, rtmr0, rtmr1, rtmr2 })
 }
 
 /// Writes the file that a verifier compares evidence with, or adds a row to it when it is of the same image.
@@ -63,17 +66,13 @@ pub fn write_reference_values(
     };
     let facts = ImageFacts {
         release: metadata.version.clone(),
-        profile: match ours.profile {
-            Profile::Dev => sealtune_evidence::Profile::Dev,
-            Profile::Prod => sealtune_evidence::Profile::Prod,
-        },
+        profile: ours.profile.into(),
         cmdline: metadata.cmdline.clone(),
         kernel: read(&metadata.kernel)?,
         initramfs: read(&metadata.initrd)?,
         layers: layers.iter().map(|path| read_layer(path)).collect::<Result<_, _>>()?,
     };
     let firmware = sha384_file(firmware)?.into();
-    let shape = launch::Shape { vcpus: shape.vcpus, memory_mib: shape.memory_mib };
     let mut values = ReferenceValues::from_image(facts, &[firmware], &[shape])
         .map_err(|error| refused(error.to_string()))?;
     if file.exists() {
@@ -125,7 +124,6 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::digest::sha384;
 
     #[test]
     fn each_input_moves_its_own_register() {
@@ -138,15 +136,15 @@ mod tests {
         let shape = Shape { memory_mib: 1024, vcpus: 1 };
         let now = || measure(dir.path(), &dir.path().join("fw"), shape).unwrap();
         let first = now();
-        assert_eq!(first.mrtd, hex::encode(sha384(&[b"firmware"])));
+        assert_eq!(first.mrtd, layout1::file_digest(b"firmware"));
 
         write("fw", "other");
         let second = now();
-        assert_eq!(second, Expected { mrtd: second.mrtd.clone(), ..first.clone() });
+        assert_eq!(second, Expected { mrtd: second.mrtd, ..first.clone() });
         assert_ne!(second.mrtd, first.mrtd);
         write("k", "other");
         let third = now();
-        assert_eq!(third, Expected { rtmr1: third.rtmr1.clone(), ..second.clone() });
+        assert_eq!(third, Expected { rtmr1: third.rtmr1, ..second.clone() });
         assert_ne!(third.rtmr1, second.rtmr1);
         write("metadata.json", r#"{"kernel":"k","initrd":"i","cmdline":"a=2"}"#);
         assert_ne!(now().rtmr2, third.rtmr2);
@@ -186,8 +184,7 @@ mod tests {
         for row in &values.registers {
             let shape = Shape { memory_mib: 1024, vcpus: row.vcpus };
             let ours = measure(dir.path(), &firmware, shape).unwrap();
-            let theirs =
-                [row.mrtd, row.rtmr0, row.rtmr1, row.rtmr2].map(|register| hex::encode(register.0));
+            let theirs = [row.mrtd, row.rtmr0, row.rtmr1, row.rtmr2];
             assert_eq!(theirs, [ours.mrtd, ours.rtmr0, ours.rtmr1, ours.rtmr2]);
         }
         write_image(dir.path(), "another");

@@ -1,14 +1,15 @@
 //! The files that describe an image directory. `metadata.json`, `sha256sum.txt` and `digest.txt` are
 //! dstack's format (its own keys keep their meaning, ours are in the object `sealtune`);
-//! `reference-values.json` is ours: what a verifier compares a quote with.
+//! `reference-values.json` is ours: what a verifier compares a quote with. Its form is that of `sealtune-evidence`; MRTD and
+//! RTMR0 belong to a host's firmware and a VM's shape, `sealtune-image measure` adds them.
 
 use std::path::Path;
 
+use sealtune_evidence::reference::{FileDigests, ImageFacts, ImageReference};
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{read_bounded, sha256_file, sha256_hex, sha384};
+use crate::digest::{read_bounded, sha256_file, sha256_hex};
 use crate::error::ImageError;
-use crate::layout1;
 use crate::profile::Profile;
 
 pub const METADATA: &str = "metadata.json";
@@ -50,58 +51,26 @@ pub struct Provenance {
     pub modules: Vec<String>,
 }
 
-/// `reference-values.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReferenceValues {
-    pub version: u32,
-    pub release: String,
-    pub profile: Profile,
-    pub cmdline: String,
-    pub kernel: FileDigests,
-    pub initramfs: FileDigests,
-    pub simulated_layout_1: SimulatedLayout1,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FileDigests {
-    pub sha256: String,
-    pub sha384: String,
-}
-
-/// MRTD and RTMR0 belong to a host's firmware and a VM's shape: `sealtune-image measure` adds them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SimulatedLayout1 {
-    pub rtmr1: String,
-    pub rtmr2: String,
-    pub events: Vec<layout1::Event>,
-}
-
-impl ReferenceValues {
-    #[must_use]
-    pub fn of(profile: Profile, release: &str, kernel: &[u8], initramfs: &[u8]) -> Self {
-        let cmdline = profile.command_line();
-        let (kernel_384, initramfs_384) = (sha384(&[kernel]), sha384(&[initramfs]));
-        let digests = |bytes: &[u8], sha384: &layout1::Register| FileDigests {
-            sha256: sha256_hex(bytes),
-            sha384: hex::encode(sha384),
-        };
-        Self {
-            version: 1,
-            release: release.to_owned(),
-            profile,
-            cmdline: cmdline.to_owned(),
-            kernel: digests(kernel, &kernel_384),
-            initramfs: digests(initramfs, &initramfs_384),
-            simulated_layout_1: SimulatedLayout1 {
-                rtmr1: hex::encode(layout1::rtmr1(&kernel_384)),
-                rtmr2: hex::encode(layout1::rtmr2(cmdline, &initramfs_384)),
-                events: layout1::image_events(&kernel_384, cmdline, &initramfs_384),
-            },
-        }
-    }
+/// `reference-values.json` of an image made from these bytes.
+///
+/// # Errors
+/// The command line has no canonical form.
+pub fn reference_values(
+    profile: Profile,
+    release: &str,
+    cmdline: &str,
+    kernel: &[u8],
+    initramfs: &[u8],
+) -> Result<ImageReference, ImageError> {
+    ImageReference::of(ImageFacts {
+        release: release.to_owned(),
+        profile: profile.into(),
+        cmdline: cmdline.to_owned(),
+        kernel: FileDigests::of(kernel),
+        initramfs: FileDigests::of(initramfs),
+        layers: vec![],
+    })
+    .map_err(|error| ImageError::Encode { what: "the reference values", detail: error.to_string() })
 }
 
 /// `<hex>  <name>` lines, in the order given.
@@ -325,18 +294,13 @@ mod tests {
 
     #[test]
     fn reference_values_of_a_sample() {
-        let values = ReferenceValues::of(Profile::Prod, "0.1.0", b"kernel", b"initramfs");
+        let line = Profile::Prod.command_line();
+        let values =
+            reference_values(Profile::Prod, "0.1.0", line, b"kernel", b"initramfs").unwrap();
         let text = serde_json::to_string(&values).unwrap();
-        assert_eq!(serde_json::from_str::<ReferenceValues>(&text).unwrap(), values);
-        assert_eq!(
-            values.simulated_layout_1.rtmr1,
-            hex::encode(layout1::rtmr1(&sha384(&[b"kernel"])))
-        );
+        assert_eq!(ImageReference::parse(text.as_bytes()).unwrap(), values);
         assert_eq!(values.simulated_layout_1.events.len(), 3);
-        assert!(
-            serde_json::from_str::<ReferenceValues>(&text.replacen("release", "relaese", 1))
-                .is_err()
-        );
+        assert!(ImageReference::parse(text.replacen("release", "relaese", 1).as_bytes()).is_err());
     }
 
     proptest! {

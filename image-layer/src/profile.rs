@@ -31,6 +31,15 @@ impl Profile {
     }
 }
 
+impl From<Profile> for sealtune_evidence::Profile {
+    fn from(profile: Profile) -> Self {
+        match profile {
+            Profile::Dev => Self::Dev,
+            Profile::Prod => Self::Prod,
+        }
+    }
+}
+
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -48,6 +48,15 @@ pub enum Layout {
     Recorded,
 }
 
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Simulated1 => "simulated-1",
+            Self::Recorded => "recorded",
+        })
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileDigests {
@@ -136,6 +145,39 @@ pub struct ImageEvent {
 }
 
 impl ImageReference {
+    /// What follows from an image; layers are no part of it.
+    pub fn of(image: ImageFacts) -> Result<Self, ReferenceError> {
+        let files = BootFiles {
+            firmware: Hex48::ZERO,
+            kernel: image.kernel.sha384,
+            initramfs: image.initramfs.sha384,
+            cmdline: image.cmdline.clone(),
+        };
+        // Neither firmware nor shape reaches registers 1 and 2.
+        let shape = Shape { vcpus: 1, memory_mib: 1 };
+        let measured = layout1::measure(&files, shape).map_err(ReferenceError::Write)?;
+        let events = measured.log.events.into_iter().filter(|event| event.imr != 0);
+        Ok(Self {
+            version: 1,
+            release: image.release,
+            profile: image.profile,
+            cmdline: image.cmdline,
+            kernel: image.kernel,
+            initramfs: image.initramfs,
+            simulated_layout_1: ImageRegisters {
+                rtmr1: measured.registers.rtmr1,
+                rtmr2: measured.registers.rtmr2,
+                events: events
+                    .map(|event| ImageEvent {
+                        register: event.imr,
+                        name: event.name,
+                        digest: event.digest,
+                    })
+                    .collect(),
+            },
+        })
+    }
+
     /// Reads the file and refuses it if its registers do not follow from its digests.
     pub fn parse(bytes: &[u8]) -> Result<Self, ReferenceError> {
         if bytes.len() > MAX_REFERENCE_BYTES {
@@ -143,23 +185,7 @@ impl ImageReference {
         }
         let image: Self = serde_json::from_slice(bytes)
             .map_err(|error| ReferenceError::Parse(error.to_string()))?;
-        let files = BootFiles {
-            firmware: Hex48::ZERO,
-            kernel: image.kernel.sha384,
-            initramfs: image.initramfs.sha384,
-            cmdline: image.cmdline.clone(),
-        };
-        let shape = Shape { vcpus: 1, memory_mib: 1 };
-        let measured = layout1::measure(&files, shape).map_err(ReferenceError::Write)?;
-        let registers = (measured.registers.rtmr1, measured.registers.rtmr2);
-        let events = measured.log.events.iter().filter(|event| event.imr != 0);
-        let same_events = events.clone().count() == image.simulated_layout_1.events.len()
-            && events.zip(&image.simulated_layout_1.events).all(|(own, theirs)| {
-                (own.imr, own.name.as_str(), own.digest)
-                    == (theirs.register, theirs.name.as_str(), theirs.digest)
-            });
-        let stated = (image.simulated_layout_1.rtmr1, image.simulated_layout_1.rtmr2);
-        if image.version != 1 || registers != stated || !same_events {
+        if image.version != 1 || Self::of(image.facts(vec![]))? != image {
             return Err(ReferenceError::Field {
                 field: "simulated_layout_1",
                 reason: "it does not follow from the file's digests",
