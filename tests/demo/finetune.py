@@ -7,6 +7,9 @@ Data: one JSONL file, {"text": "..."} a line; the last tenth of its lines is hel
 143: ended by SIGTERM, and then nothing is left in the output directory.
 """
 
+# Before the imports: whoever watches sees that it runs, and the time until here is the VM's and the container's alone.
+print("starting", flush=True)
+
 import argparse
 import json
 import math

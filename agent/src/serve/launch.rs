@@ -1,7 +1,7 @@
 //! The launch check: nothing that the supervisor says counts before its configuration is the one that the CPU measured.
 //!
 //! ```text
-//! bytes -> parse -> token -> digest = MRCONFIGID -> RTMR3 `sealtune-launch` -> keys -> disks -> layers
+//! bytes -> parse -> token -> digest = MRCONFIGID or HOST_DATA -> RTMR3 `sealtune-launch` -> keys -> disks -> layers
 //! ```
 //! Keys are made after the check and after the generator has seeded, so that no copy of an earlier state knows them.
 
@@ -73,7 +73,7 @@ async fn check_configuration(
         return Err(ServeError::Token);
     }
     let digest = LaunchDigest::of(bytes);
-    digest.check_mr_config_id(&tee.mr_config_id().await?)?;
+    tee.measured_launch().await?.check(&digest)?;
     Ok((configuration, digest))
 }
 

@@ -32,7 +32,7 @@ use self::listener::Transport;
 use self::machine::Places;
 use self::state::Hub;
 pub(crate) use self::state::ToHub;
-use crate::tee::{Tee, TeeError, tdx::Tdx};
+use crate::tee::{Tee, TeeError};
 
 /// Messages on their way to the hub; whoever sends more waits.
 const HUB_MESSAGES: usize = 64;
@@ -80,7 +80,7 @@ fn report(error: &ServeError) -> ExitCode {
 
 #[cfg(not(feature = "simulated-tee"))]
 fn find_tee(_: &mpsc::Sender<ToHub>) -> Result<Tee, TeeError> {
-    Tdx::detect().map(Tee::Tdx).ok_or(TeeError::None)
+    Tee::detect().ok_or(TeeError::None)
 }
 
 #[cfg(feature = "simulated-tee")]
@@ -88,8 +88,8 @@ fn find_tee(_: &mpsc::Sender<ToHub>) -> Result<Tee, TeeError> {
 fn find_tee(address: &mpsc::Sender<ToHub>) -> Result<Tee, TeeError> {
     use crate::tee::simulated::{MARKER, Simulated};
 
-    if let Some(tdx) = Tdx::detect() {
-        return Ok(Tee::Tdx(tdx));
+    if let Some(tee) = Tee::detect() {
+        return Ok(tee);
     }
     eprintln!("{MARKER}: this machine proves nothing");
     Ok(Tee::Simulated(Simulated::new(address.clone())))

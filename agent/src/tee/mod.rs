@@ -1,13 +1,16 @@
 //! The trusted execution environment, as the agent needs it: the launch digest that the CPU measured, a register to
 //! extend, quotes. Which one is decided by what the machine has; only a build for dev images also knows the simulated one.
 
+mod configfs;
 pub(crate) mod entropy;
 #[cfg(feature = "simulated-tee")]
 pub(crate) mod simulated;
+pub(crate) mod snp;
 pub(crate) mod tdreport;
 pub(crate) mod tdx;
 
-use sealtune_evidence::{Event, Hex48};
+use sealtune_evidence::launch::LaunchError;
+use sealtune_evidence::{Event, Hex32, Hex48, LaunchDigest};
 use sealtune_wire::v1::Rtmr3;
 
 /// Codes 65 to 69 of the area AGENT.
@@ -42,8 +45,10 @@ impl TeeError {
 
     pub(crate) fn fix(&self) -> &'static str {
         match self {
-            Self::None => "start a TDX VM, or a dev image whose supervisor simulates the TEE",
-            Self::Report(_) => "load tdx-guest in the guest",
+            Self::None => {
+                "start a TDX or SEV-SNP VM, or a dev image whose supervisor simulates the TEE"
+            }
+            Self::Report(_) => "load tdx-guest or sev-guest in the guest",
             Self::Quote(_) => "check that the host's quote generation service runs",
             Self::Extend(_) => "see the kernel log; a register that exists must take an extend",
             Self::ForeignQuote => "ask again; nothing else in the guest may use the report folder",
@@ -63,9 +68,27 @@ impl TeeError {
     }
 }
 
+/// The place in which each architecture keeps what its VMs were started with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MeasuredLaunch {
+    MrConfigId(Hex48),
+    HostData(Hex32),
+}
+
+impl MeasuredLaunch {
+    /// That it is the digest of this configuration.
+    pub(crate) fn check(&self, digest: &LaunchDigest) -> Result<(), LaunchError> {
+        match self {
+            Self::MrConfigId(measured) => digest.check_mr_config_id(measured),
+            Self::HostData(measured) => digest.check_host_data(measured),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Tee {
     Tdx(tdx::Tdx),
+    Snp(snp::Snp),
     #[cfg(feature = "simulated-tee")]
     Simulated(simulated::Simulated),
 }
@@ -75,17 +98,26 @@ impl Tee {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Tdx(_) => "tdx",
+            Self::Snp(_) => "snp",
             #[cfg(feature = "simulated-tee")]
             Self::Simulated(_) => "simulated",
         }
     }
 
-    /// MRCONFIGID, which holds the digest of the launch configuration.
-    pub(crate) async fn mr_config_id(&self) -> Result<Hex48, TeeError> {
+    /// Where the machine has one; the proof of it is the evidence.
+    pub(crate) fn detect() -> Option<Self> {
+        tdx::Tdx::detect().map(Self::Tdx).or_else(|| snp::Snp::detect().map(Self::Snp))
+    }
+
+    /// What the CPU holds as the digest of the launch configuration.
+    pub(crate) async fn measured_launch(&self) -> Result<MeasuredLaunch, TeeError> {
         match self {
-            Self::Tdx(tdx) => tdx.mr_config_id().await,
+            Self::Tdx(tdx) => tdx.mr_config_id().await.map(MeasuredLaunch::MrConfigId),
+            Self::Snp(snp) => snp.host_data().await.map(MeasuredLaunch::HostData),
             #[cfg(feature = "simulated-tee")]
-            Self::Simulated(simulated) => simulated.mr_config_id().await,
+            Self::Simulated(simulated) => {
+                simulated.mr_config_id().await.map(MeasuredLaunch::MrConfigId)
+            }
         }
     }
 
@@ -93,6 +125,8 @@ impl Tee {
     pub(crate) async fn extend(&mut self, event: &Event) -> Result<Rtmr3, TeeError> {
         match self {
             Self::Tdx(tdx) => tdx.extend(event).await,
+            // There is no such register.
+            Self::Snp(_) => Ok(Rtmr3::Unavailable),
             #[cfg(feature = "simulated-tee")]
             Self::Simulated(simulated) => simulated.extend(event).await,
         }
@@ -102,13 +136,14 @@ impl Tee {
     pub(crate) async fn quote(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, TeeError> {
         let quote = match self {
             Self::Tdx(tdx) => tdx.quote(report_data).await?,
+            Self::Snp(snp) => snp.quote(report_data).await?,
             #[cfg(feature = "simulated-tee")]
             Self::Simulated(simulated) => simulated.quote(report_data).await?,
         };
-        if tdreport::quoted_report_data(&quote) == Some(report_data) {
-            Ok(quote)
-        } else {
-            Err(TeeError::ForeignQuote)
-        }
+        let quoted = match self {
+            Self::Snp(_) => snp::reported_data(&quote),
+            _ => tdreport::quoted_report_data(&quote),
+        };
+        if quoted == Some(report_data) { Ok(quote) } else { Err(TeeError::ForeignQuote) }
     }
 }

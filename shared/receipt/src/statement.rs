@@ -59,6 +59,9 @@ pub struct AgentIdentity {
 pub struct Durations {
     pub fetch: u64,
     pub prepare: u64,
+    /// From the start of training until the script's first output; the container and its program come up in it. Zero where
+    /// the script wrote nothing.
+    pub start: u64,
     pub train: u64,
     pub seal: u64,
 }
@@ -253,6 +256,7 @@ impl Statement {
         let numbers = [
             predicate.durations_ms.fetch,
             predicate.durations_ms.prepare,
+            predicate.durations_ms.start,
             predicate.durations_ms.train,
             predicate.durations_ms.seal,
             predicate.streams.log.count,

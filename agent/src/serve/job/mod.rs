@@ -306,6 +306,9 @@ impl Work {
         let exit =
             train::run(&self.context, &request, &mut progress, self.owner.as_mut(), progress_file)
                 .await;
+        if let Some(passed) = progress.first_output() {
+            self.record.durations.insert("starting", passed);
+        }
         for event in progress.last_words(self.owner.as_mut())? {
             self.context.outbox.push_when_room(event).await.map_err(JobError::Event)?;
         }

@@ -79,6 +79,8 @@ pub(crate) struct Progress {
     percent: Option<u8>,
     shown_percent: Option<u8>,
     percent_shown_at: Option<Instant>,
+    began: Instant,
+    first_output: Option<Duration>,
 }
 
 impl Progress {
@@ -97,10 +99,20 @@ impl Progress {
             percent: None,
             shown_percent: None,
             percent_shown_at: None,
+            began: Instant::now(),
+            first_output: None,
         }
     }
 
+    /// How long the script took to write anything.
+    pub(crate) fn first_output(&self) -> Option<Duration> {
+        self.first_output
+    }
+
     pub(crate) fn log(&mut self, stream: LogStream, bytes: &[u8]) {
+        if stream != LogStream::Progress && !bytes.is_empty() {
+            self.first_output.get_or_insert_with(|| self.began.elapsed());
+        }
         let index = match stream {
             LogStream::Stdout => 0,
             LogStream::Stderr => 1,

@@ -147,6 +147,7 @@ fn durations(measured: &BTreeMap<&'static str, Duration>) -> Durations {
     Durations {
         fetch: of("fetching"),
         prepare: of("preparing"),
+        start: of("starting"),
         train: of("training"),
         seal: of("sealing"),
     }

@@ -142,7 +142,7 @@ impl Boot {
             image: statement::ImageIdentity::Verity(FixedHex([5; 32])),
             agent: AgentIdentity { version: "0.1.0".into(), release: "0.1.0".into() },
             launch: self.launch.digest().expect("valid").0,
-            durations_ms: Durations { fetch: 1, prepare: 2, train: 3, seal: 4 },
+            durations_ms: Durations { fetch: 1, prepare: 2, start: 3, train: 4, seal: 5 },
             streams: Streams {
                 log: StreamEnd { count: 2, last: FixedHex([6; 32]) },
                 metric: StreamEnd::default(),

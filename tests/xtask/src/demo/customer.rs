@@ -47,6 +47,8 @@ pub(crate) struct Verdicts {
     pub(crate) offer: String,
     pub(crate) receipt: String,
     pub(crate) simulated: bool,
+    /// By the guest's own clock, as the receipt says.
+    pub(crate) durations: Value,
 }
 
 impl<'s> Customer<'s> {
@@ -131,12 +133,7 @@ impl<'s> Customer<'s> {
         let offer = &package["evidence"]["offer"];
         let offer_file = self.stage.folder.join("offer.json");
         write(&offer_file, offer.to_string())?;
-        let claims = process::filter(
-            Command::new("base64").arg("--decode"),
-            text(offer, "claims")?.as_bytes(),
-        )?;
-        let claims: Value = serde_json::from_str(&claims)
-            .map_err(|error| Trouble::failed(format!("read the offer's claims: {error}")))?;
+        let claims = encoded(text(offer, "claims")?)?;
         let mut verify = Command::new(&self.stage.programs.verify);
         verify.arg("evidence").arg(&offer_file).args(["--json", "--purpose", "offer"]);
         // The nonce was the customer's; that the receipt follows this very offer was judged above.
@@ -147,6 +144,9 @@ impl<'s> Customer<'s> {
             offer: text(&of_offer, "outcome")?.to_owned(),
             receipt: text(&of_receipt, "outcome")?.to_owned(),
             simulated: of_receipt["simulated"] == true,
+            durations:
+                encoded(text(&package["statement"], "payload")?)?["predicate"]["durations_ms"]
+                    .clone(),
         })
     }
 
@@ -213,4 +213,11 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
         }
     }
     None
+}
+
+/// A JSON document that stands in another one as base64.
+fn encoded(text: &str) -> Outcome<Value> {
+    let text = process::filter(Command::new("base64").arg("--decode"), text.as_bytes())?;
+    serde_json::from_str(&text)
+        .map_err(|error| Trouble::failed(format!("read an encoded document: {error}")))
 }

@@ -27,6 +27,9 @@ pub(crate) struct Figures {
     pub(crate) result_bytes: u64,
     /// States of the job and how long it was in each, milliseconds.
     pub(crate) phases: Vec<(String, u64)>,
+    /// From accepted release to the script's first line, without the time to stream the inputs.
+    pub(crate) first_line_ms: u64,
+    pub(crate) fetch_ms: u64,
     pub(crate) prepared: Duration,
     pub(crate) played: Duration,
 }
@@ -92,6 +95,10 @@ pub(crate) fn text(figures: &Figures) -> String {
         format!("  layer         {}", size(figures.layer_bytes)),
         format!("  dataset       {}, result {}", size(figures.dataset_bytes), size(figures.result_bytes)),
     ]);
+    lines.push(format!(
+        "  start         {} ms from the release to the script's first line, and {} ms to stream the inputs",
+        figures.first_line_ms, figures.fetch_ms
+    ));
     for (state, time) in &figures.phases {
         lines.push(format!("  {state:<17} {:>7.1} s", seconds(*time)));
     }
@@ -124,6 +131,8 @@ pub(crate) fn json(figures: &Figures) -> Value {
         "dataset_bytes": figures.dataset_bytes,
         "result_bytes": figures.result_bytes,
         "phases_ms": phases,
+        "first_line_ms": figures.first_line_ms,
+        "fetch_ms": figures.fetch_ms,
         "total_ms": u64::try_from(figures.played.as_millis()).unwrap_or(u64::MAX),
     })
 }
@@ -188,6 +197,8 @@ mod tests {
             dataset_bytes: 1000,
             result_bytes: 2000,
             phases: vec![("training".into(), 90_000)],
+            first_line_ms: 1500,
+            fetch_ms: 40,
             prepared: Duration::from_secs(60),
             played: Duration::from_secs(120),
         }
