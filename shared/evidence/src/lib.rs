@@ -19,6 +19,7 @@ pub mod quote;
 pub mod reference;
 #[cfg(feature = "simulated-tee")]
 pub mod simulated;
+pub mod snp;
 pub mod time;
 pub mod verdict;
 

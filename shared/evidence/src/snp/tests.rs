@@ -1,0 +1,8 @@
+//! Whole judgements: a simulated AMD chain changed one thing at a time, and reports of real hardware.
+
+mod hostile;
+mod measurement;
+mod rows;
+mod scene;
+mod simulated;
+mod vectors;
