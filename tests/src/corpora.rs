@@ -32,6 +32,10 @@ const DECODERS: &[(&str, Decoder)] = &[
     ("evidence_policy", sealtune_evidence::policy::fuzz_policy),
     ("evidence_quote", sealtune_evidence::quote::fuzz_quote),
     ("evidence_reference_values", sealtune_evidence::reference::fuzz_reference_values),
+    (
+        "evidence_snp_certificate_table",
+        sealtune_evidence::snp::key_service::fuzz_snp_certificate_table,
+    ),
     ("evidence_snp_certificates", sealtune_evidence::snp::certificates::fuzz_snp_certificates),
     ("evidence_snp_ovmf", sealtune_evidence::snp::ovmf::fuzz_snp_ovmf),
     ("evidence_snp_report", sealtune_evidence::snp::report::fuzz_snp_report),

@@ -9,8 +9,9 @@ use super::scene::verdict_of;
 use crate::{
     FixedHex, Hex32, Hex48, Purpose, Verdict,
     snp::{
-        Product, Report, Roots, Rule, SnpAnchor, SnpCollateral, SnpContext, SnpExpectation,
-        SnpRules, Tcb, codes::Code, report::REPORT_BYTES, rules::MinimumTcb, verify_chain,
+        Addresses, Product, Report, Roots, Rule, SnpAnchor, SnpCollateral, SnpContext,
+        SnpExpectation, SnpRules, Tcb, codes::Code, report::REPORT_BYTES, rules::MinimumTcb,
+        verify_chain,
     },
 };
 
@@ -214,6 +215,35 @@ fn turins_chain_verifies_and_fits_no_milan_report() {
     let swapped = SnpCollateral { ark: milan(&vek).expect("chain").ark, ..turin };
     let error = verify_chain(&swapped, &Roots::amd(), AT).expect_err("swapped");
     assert_eq!(error.entry(), Code::CertificateSignature);
+}
+
+/// As AMD's service spells them.
+#[test]
+fn addresses_of_what_verifies_a_report() {
+    let Some(bytes) = hex_vector("report_milan.hex") else { return };
+    let report = Report::parse(&bytes).expect("a report");
+    let addresses = Addresses::of(&report, Product::Milan).expect("shows its chip");
+    assert_eq!(addresses.chain, "https://kdsintf.amd.com/vcek/v1/Milan/cert_chain");
+    assert_eq!(addresses.crl, "https://kdsintf.amd.com/vcek/v1/Milan/crl");
+    let vcek = addresses.vcek.expect("a VCEK");
+    let chip = hex::encode(report.chip_id);
+    let expected = format!(
+        "https://kdsintf.amd.com/vcek/v1/Milan/{chip}?blSPL=03&teeSPL=00&snpSPL=08&ucodeSPL=115"
+    );
+    assert_eq!(vcek, expected);
+    let masked = Report { chip_key_masked: true, ..report.clone() };
+    assert!(Addresses::of(&masked, Product::Milan).is_err());
+    let turin = Report { reported_tcb: crate::snp::TcbVersion([1, 2, 3, 4, 0, 0, 0, 5]), ..report };
+    let vcek = Addresses::of(&turin, Product::Turin).expect("shows its chip").vcek;
+    let expected = format!(
+        "https://kdsintf.amd.com/vcek/v1/Turin/{}?fmcSPL=01&blSPL=02&teeSPL=03&snpSPL=04&ucodeSPL=05",
+        &chip[..16]
+    );
+    assert_eq!(vcek, Some(expected));
+    let vlek = Report { signing_key: crate::snp::SigningKey::Vlek, ..turin };
+    let addresses = Addresses::of(&vlek, Product::Turin).expect("needs no chip");
+    assert_eq!(addresses.vcek, None);
+    assert_eq!(addresses.crl, "https://kdsintf.amd.com/vlek/v1/Turin/crl");
 }
 
 /// Every byte of a real report's signed part and signature, and every byte of its certificates.
