@@ -8,6 +8,7 @@ use crate::{
     codes::Code,
     collateral::Collateral,
     fixed_hex::{FixedHex, Hex48},
+    snp::{Product, Roots, SnpAnchor},
 };
 
 /// SHA-384 of the public key of Intel's SGX root certificate.
@@ -22,12 +23,24 @@ pub const INTEL_ROOT_KEY_ID: Hex48 = FixedHex([
 pub struct Anchors {
     /// DER of the root certificate of a simulated platform.
     pub simulated_root: Option<Vec<u8>>,
+    /// AMD's; a simulated one can be added in tests only.
+    pub snp: Roots,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
     Intel,
+    Amd(Product),
     Simulated(Hex48),
+}
+
+impl From<SnpAnchor> for Anchor {
+    fn from(anchor: SnpAnchor) -> Self {
+        match anchor {
+            SnpAnchor::Amd(product) => Self::Amd(product),
+            SnpAnchor::Simulated(_, key_id) => Self::Simulated(key_id),
+        }
+    }
 }
 
 impl Anchor {
@@ -40,6 +53,7 @@ impl std::fmt::Display for Anchor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Intel => f.write_str("intel"),
+            Self::Amd(product) => SnpAnchor::Amd(*product).fmt(f),
             Self::Simulated(key_id) => write!(f, "simulated:{key_id}"),
         }
     }

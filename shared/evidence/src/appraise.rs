@@ -8,10 +8,11 @@ mod binding;
 mod boot;
 mod gpu;
 mod platform;
+mod snp;
 
 use crate::{
-    anchor::Anchors,
-    bundle::EvidenceBundle,
+    anchor::{Anchor, Anchors},
+    bundle::{EvidenceBundle, Tee},
     claims::{Claims, Purpose},
     codes::Code,
     collateral::Collateral,
@@ -20,6 +21,7 @@ use crate::{
     policy::Policy,
     quote::TdxQuote,
     reference::ReferenceValues,
+    snp::SnpCollateral,
     verdict::{Findings, Verdict},
 };
 
@@ -104,6 +106,8 @@ pub struct Context<'a> {
     pub anchors: &'a Anchors,
     /// Collateral that the verifier fetched himself; without it, that of the bundle.
     pub collateral: Option<&'a Collateral>,
+    /// The same for an SNP report.
+    pub snp_collateral: Option<&'a SnpCollateral>,
     pub time: JudgeTime,
 }
 
@@ -118,7 +122,10 @@ pub struct Appraisal {
 
 /// The parts of a bundle after parsing; each is absent if it did not parse.
 struct Parts {
+    /// Of a TDX VM; an SNP report is judged as a whole.
     quote: Option<TdxQuote>,
+    /// What quote or report was made over, whether or not it verifies.
+    report_data: Option<[u8; 64]>,
     claims: Option<Claims>,
     launch: Option<LaunchConfiguration>,
     launch_digest: LaunchDigest,
@@ -133,16 +140,21 @@ pub fn appraise(
     let digest = bundle.digest();
     let parts = read_parts(bundle, &mut findings);
     check_clock(context, &mut findings);
-    let anchor = platform::judge(bundle, &parts, context, expectation, &mut findings);
+    let anchor = match bundle.tee {
+        Tee::Tdx => platform::judge(bundle, &parts, context, expectation, &mut findings),
+        Tee::Snp => snp::judge(bundle, &parts, context, expectation, &mut findings),
+    };
     binding::judge(bundle, &parts, expectation, context, &mut findings);
-    boot::judge(bundle, &parts, expectation, context, anchor, &mut findings);
+    match bundle.tee {
+        Tee::Tdx => boot::judge(bundle, &parts, expectation, context, anchor, &mut findings),
+        Tee::Snp => boot::judge_snp(bundle, &parts, expectation, context, anchor, &mut findings),
+    }
     gpu::judge(bundle, &parts, context, &mut findings);
     if anchor.is_none() {
         findings.withdraw(Code::NotChecked, "the quote did not verify");
     }
     // Until a chain has verified nothing is known about the anchor: then the user's own option decides.
-    let simulated = anchor
-        .map_or(context.anchors.simulated_root.is_some(), crate::anchor::Anchor::is_simulated);
+    let simulated = anchor.map_or(context.anchors.simulated_root.is_some(), Anchor::is_simulated);
     let subject = format!("evidence for {}", expectation.purpose);
     let verdict = findings.into_verdict(
         &subject,
@@ -161,13 +173,26 @@ fn read_parts(bundle: &EvidenceBundle, findings: &mut Findings) -> Parts {
         }
         Err(error) => findings.refuse("bundle", "", error.entry(), error.to_string()),
     }
-    let quote = match TdxQuote::parse(&bundle.quote.0) {
-        Ok(quote) => Some(quote),
-        Err(error) => {
-            findings.refuse("quote", "", error.entry(), error.to_string());
-            None
-        }
+    let (quote, report_data) = match bundle.tee {
+        Tee::Tdx => match TdxQuote::parse(&bundle.quote.0) {
+            Ok(quote) => {
+                let report_data = quote.report_data;
+                (Some(quote), Some(report_data))
+            }
+            Err(error) => {
+                findings.refuse("quote", "", error.entry(), error.to_string());
+                (None, None)
+            }
+        },
+        Tee::Snp => (None, snp::report_data(&bundle.quote.0)),
     };
+    let foreign = match bundle.tee {
+        Tee::Tdx => bundle.snp_collateral.is_some(),
+        Tee::Snp => bundle.collateral.is_some(),
+    };
+    if foreign {
+        findings.refuse("collateral-kind", "", Code::TeeOther, "");
+    }
     let claims = match Claims::parse(&bundle.claims.0) {
         Ok(claims) => Some(claims),
         Err(error) => {
@@ -182,7 +207,8 @@ fn read_parts(bundle: &EvidenceBundle, findings: &mut Findings) -> Parts {
             None
         }
     };
-    Parts { quote, claims, launch, launch_digest: LaunchDigest::of(&bundle.launch.0) }
+    let launch_digest = LaunchDigest::of(&bundle.launch.0);
+    Parts { quote, report_data, claims, launch, launch_digest }
 }
 
 fn check_clock(context: &Context<'_>, findings: &mut Findings) {

@@ -12,6 +12,7 @@ use crate::{
     collateral::Collateral,
     event_log::EventLog,
     fixed_hex::{FixedHex, Hex32},
+    snp::SnpCollateral,
 };
 
 pub const EVIDENCE_TAG: &str = "sealtune/evidence/v1";
@@ -26,6 +27,8 @@ const MAX_TEXT: usize = 128;
 pub enum Tee {
     /// A TDX quote, version 4 or 5; also what the simulated TEE makes.
     Tdx,
+    /// An SEV-SNP attestation report.
+    Snp,
 }
 
 /// What the sender says the guest image is; the registers say what it really is.
@@ -59,6 +62,9 @@ pub struct EvidenceBundle {
     pub gpu: Vec<GpuEvidence>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collateral: Option<Collateral>,
+    /// For an SNP report: AMD's certificates and revocation list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snp_collateral: Option<SnpCollateral>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -144,6 +150,12 @@ impl EvidenceBundle {
         }
         if self.gpu.len() > MAX_GPU_EVIDENCE || !self.gpu.iter().all(|gpu| printable(&gpu.device)) {
             return refuse("gpu", "expected at most 32 devices with short names");
+        }
+        if self.snp_collateral.as_ref().is_some_and(|parts| parts.check_bounds().is_err()) {
+            return refuse(
+                "snp_collateral",
+                "expected certificates and a list within their limits",
+            );
         }
         if self.collateral.as_ref().is_some_and(|collateral| !collateral.is_within_bounds()) {
             return refuse("collateral", "expected at most 262144 bytes");

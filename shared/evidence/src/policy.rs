@@ -10,6 +10,7 @@ use crate::{
     codes::Code,
     fixed_hex::{FixedHex, Hex32},
     launch::VmMode,
+    snp::{SnpRules, rules::RulesError},
     verdict::PolicyIdentity,
 };
 
@@ -64,6 +65,8 @@ pub struct PolicyRules {
     /// SHA-256 of the PPIDs of the machines that may run; empty: any, with a warning.
     pub platforms: Vec<Hex32>,
     pub gpu: GpuRule,
+    /// What is asked of SEV-SNP platforms.
+    pub snp: SnpRules,
 }
 
 /// Rules and where they come from.
@@ -81,6 +84,8 @@ pub enum PolicyError {
     Field { field: &'static str, reason: &'static str },
     #[error("accept the policy: `{0}` is not for a policy file to say")]
     Simulated(String),
+    #[error(transparent)]
+    Snp(#[from] RulesError),
 }
 
 impl PolicyError {
@@ -89,6 +94,7 @@ impl PolicyError {
             Self::Parse(_) => Code::PolicyUnreadable,
             Self::Field { .. } => Code::PolicyField,
             Self::Simulated(_) => Code::PolicySimulated,
+            Self::Snp(_) => Code::PolicyField,
         }
     }
 
@@ -114,6 +120,7 @@ impl Default for PolicyRules {
             min_evaluation_number: 0,
             platforms: vec![],
             gpu: GpuRule::Verified,
+            snp: SnpRules::default(),
         }
     }
 }
@@ -189,6 +196,7 @@ impl PolicyRules {
         if self.platforms.len() > MAX_LIST {
             return refuse("platforms", "expected at most 1024 digests");
         }
+        self.snp.validate()?;
         Ok(())
     }
 
@@ -212,6 +220,7 @@ impl PolicyRules {
         if self.platforms.is_empty() {
             list.push("any machine (no platform is pinned)".to_owned());
         }
+        list.extend(self.snp.tolerates());
         list
     }
 }

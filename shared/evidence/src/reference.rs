@@ -89,6 +89,23 @@ pub struct RegisterRow {
     pub rtmr2: Hex48,
 }
 
+/// One way to start the release on SEV-SNP, and the launch digest that it gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnpRow {
+    /// SHA-384 of the firmware file.
+    pub firmware: Hex48,
+    pub vcpus: u32,
+    pub measurement: Hex48,
+}
+
+impl SnpRow {
+    /// Memory is not in the launch digest.
+    pub fn covers(&self, shape: Shape) -> bool {
+        self.vcpus == shape.vcpus
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReferenceValues {
@@ -99,6 +116,9 @@ pub struct ReferenceValues {
     pub kernel: FileDigests,
     pub initramfs: FileDigests,
     pub registers: Vec<RegisterRow>,
+    /// The same for SEV-SNP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snp: Vec<SnpRow>,
     /// Layers that belong to the release.
     pub layers: Vec<Layer>,
 }
@@ -273,6 +293,7 @@ impl ReferenceValues {
             kernel: image.kernel,
             initramfs: image.initramfs,
             registers: vec![],
+            snp: vec![],
             layers: image.layers,
         };
         for firmware in firmware {
@@ -377,8 +398,11 @@ impl ReferenceValues {
         if self.layers.len() > MAX_LAYERS {
             return refuse("layers", "expected at most 256");
         }
-        if self.registers.is_empty() {
+        if self.registers.is_empty() && self.snp.is_empty() {
             return Err(ReferenceError::Empty);
+        }
+        if self.snp.len() > MAX_ROWS || self.snp.iter().any(|row| row.measurement.is_zero()) {
+            return refuse("snp", "more than 4096 rows, or a measurement that is all zero");
         }
         if self.registers.len() > MAX_ROWS {
             return refuse("registers", "more than 4096 rows");
@@ -412,8 +436,8 @@ impl RegisterRow {
 /// Fuzz entry: whatever is accepted has rows, finds each of them, and reads back from its canonical form.
 pub fn fuzz_reference_values(data: &[u8]) {
     if let Ok(values) = ReferenceValues::parse(data) {
-        assert!(!values.registers.is_empty());
-        let row = values.registers[0];
+        assert!(!values.registers.is_empty() || !values.snp.is_empty());
+        let Some(row) = values.registers.first() else { return };
         let measured =
             BootRegisters { mrtd: row.mrtd, rtmr0: row.rtmr0, rtmr1: row.rtmr1, rtmr2: row.rtmr2 };
         let shape = Shape { vcpus: row.vcpus, memory_mib: row.memory_mib.unwrap_or(1) };

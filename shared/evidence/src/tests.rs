@@ -3,5 +3,5 @@
 mod hardware;
 mod hostile;
 mod negative;
-mod scene;
+pub(crate) mod scene;
 mod simulated;

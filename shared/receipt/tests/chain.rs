@@ -17,13 +17,14 @@ fn request() -> Request {
 
 fn verify(package: &ReceiptPackage, request: &Request) -> ReceiptVerdict {
     let root = Boot::new(1).platform.root_der();
-    let anchors = Anchors { simulated_root: Some(root) };
+    let anchors = Anchors { simulated_root: Some(root), ..Anchors::default() };
     let references = [scene::references()];
     let context = Context {
         policy: &Policy::strict(),
         references: &references,
         anchors: &anchors,
         collateral: None,
+        snp_collateral: None,
         time: JudgeTime::Now(NOW),
     };
     verify_package(package, request, &context)

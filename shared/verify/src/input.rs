@@ -88,7 +88,13 @@ impl JudgeInput {
                 )?),
             };
         let time = options.at.map_or(JudgeTime::Now(now), JudgeTime::At);
-        Ok(Self { policy, references, anchors: Anchors { simulated_root }, collateral, time })
+        Ok(Self {
+            policy,
+            references,
+            anchors: Anchors { simulated_root, ..Anchors::default() },
+            collateral,
+            time,
+        })
     }
 
     pub(crate) fn context(&self) -> Context<'_> {
@@ -97,6 +103,7 @@ impl JudgeInput {
             references: &self.references,
             anchors: &self.anchors,
             collateral: self.collateral.as_ref(),
+            snp_collateral: None,
             time: self.time,
         }
     }

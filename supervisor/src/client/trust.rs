@@ -57,7 +57,12 @@ impl Trust {
                 Some(collateral)
             }
         };
-        Ok(Self { policy, references, anchors: Anchors { simulated_root }, collateral })
+        Ok(Self {
+            policy,
+            references,
+            anchors: Anchors { simulated_root, ..Anchors::default() },
+            collateral,
+        })
     }
 
     pub(crate) fn context(&self, now: u64) -> Context<'_> {
@@ -66,6 +71,7 @@ impl Trust {
             references: &self.references,
             anchors: &self.anchors,
             collateral: self.collateral.as_ref(),
+            snp_collateral: None,
             time: JudgeTime::Now(now),
         }
     }

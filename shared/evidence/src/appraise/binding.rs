@@ -2,7 +2,7 @@
 
 use super::{Context, Expectation, JudgeTime, OFFER_SECONDS, Parts};
 use crate::{
-    bundle::EvidenceBundle,
+    bundle::{EvidenceBundle, Tee},
     claims::{Claims, Purpose, report_data},
     codes::Code,
     launch::VmMode,
@@ -16,21 +16,25 @@ pub(super) fn judge(
     context: &Context<'_>,
     findings: &mut Findings,
 ) {
-    let (Some(quote), Some(claims)) = (&parts.quote, &parts.claims) else {
+    let (Some(quoted), Some(claims)) = (parts.report_data, &parts.claims) else {
         for claim in ["report-data", "purpose", "nonce", "role"] {
             findings.unjudged(claim, Code::NotChecked, "quote or claims did not parse");
         }
         return;
     };
-    if report_data(&bundle.claims.0) == quote.report_data {
-        findings.affirm(
+    let covers = report_data(&bundle.claims.0) == quoted;
+    match (bundle.tee, covers) {
+        (Tee::Tdx, true) => findings.affirm(
             "report-data",
-            hex::encode(&quote.report_data[..8]),
+            hex::encode(&quoted[..8]),
             "quote",
             "the quote was made over exactly these claims",
-        );
-    } else {
-        findings.refuse("report-data", "", Code::ReportData, "");
+        ),
+        (Tee::Tdx, false) => findings.refuse("report-data", "", Code::ReportData, ""),
+        // Said with the report, which is judged as a whole.
+        (Tee::Snp, _) => {}
+    }
+    if !covers {
         for claim in ["purpose", "nonce", "role"] {
             findings.unjudged(claim, Code::NotChecked, "the quote does not cover these claims");
         }

@@ -38,6 +38,38 @@ pub(super) fn judge(
     judge_release(quote, launch, expectation, context, anchor, findings);
 }
 
+/// An SNP VM has no registers to replay: launch digest and HOST_DATA were judged with the report.
+pub(super) fn judge_snp(
+    bundle: &EvidenceBundle,
+    parts: &Parts,
+    expectation: &Expectation,
+    context: &Context<'_>,
+    anchor: Option<Anchor>,
+    findings: &mut Findings,
+) {
+    judge_launch_claim(parts, findings);
+    if bundle.event_log.events.is_empty() {
+        findings.open("event-log", "none", Code::RegistersNone, "and there is none here");
+    } else {
+        findings.refuse("event-log", "", Code::RegistersNone, "");
+    }
+    let Some(launch) = &parts.launch else {
+        findings.unjudged("release", Code::NotChecked, "the launch configuration did not parse");
+        return;
+    };
+    if !judge_release_name(launch, context, findings) {
+        return;
+    }
+    for values in context.references.iter().filter(|values| values.release == launch.release) {
+        if values.snp.iter().any(|row| row.covers(launch.shape)) {
+            judge_profile(values, anchor, findings);
+            judge_layers(values, launch, expectation, findings);
+            return;
+        }
+    }
+    findings.unjudged("profile", Code::NotChecked, "no reference values for SNP and this shape");
+}
+
 fn judge_launch(quote: &TdxQuote, parts: &Parts, findings: &mut Findings) {
     let digest = parts.launch_digest;
     match digest.check_mr_config_id(&quote.mr_config_id) {
@@ -52,6 +84,11 @@ fn judge_launch(quote: &TdxQuote, parts: &Parts, findings: &mut Findings) {
             findings.refuse("launch", digest.0.to_string(), error.entry(), error.to_string());
         }
     }
+    judge_launch_claim(parts, findings);
+}
+
+fn judge_launch_claim(parts: &Parts, findings: &mut Findings) {
+    let digest = parts.launch_digest;
     if let Some(claims) = parts.claims.as_ref().filter(|claims| claims.launch != digest) {
         findings.refuse("launch-claim", claims.launch.0.to_string(), Code::LaunchClaim, "");
     }
@@ -95,18 +132,11 @@ fn judge_release(
     anchor: Option<Anchor>,
     findings: &mut Findings,
 ) {
-    let rules = &context.policy.rules;
     let release = launch.release.as_str();
     let of_release = || context.references.iter().filter(|values| values.release == release);
-    if of_release().next().is_none() {
-        findings.refuse("release", release, Code::ReleaseOther, "");
+    if !judge_release_name(launch, context, findings) {
         findings.unjudged("boot", Code::NotChecked, "no reference values for this release");
         return;
-    }
-    if !rules.releases.is_empty() && !rules.releases.iter().any(|allowed| allowed == release) {
-        findings.refuse("release", release, Code::ReleaseNotAllowed, "");
-    } else {
-        findings.affirm("release", release, "reference values", "a release that you trust");
     }
     let measured = BootRegisters {
         mrtd: quote.mrtd,
@@ -133,6 +163,26 @@ fn judge_release(
     }
     let code = departure.map_or(Code::NotChecked, |departure| departure.entry());
     findings.refuse("boot", "", code, "");
+}
+
+/// Whether there are reference values of the release.
+fn judge_release_name(
+    launch: &LaunchConfiguration,
+    context: &Context<'_>,
+    findings: &mut Findings,
+) -> bool {
+    let rules = &context.policy.rules;
+    let release = launch.release.as_str();
+    if !context.references.iter().any(|values| values.release == release) {
+        findings.refuse("release", release, Code::ReleaseOther, "");
+        return false;
+    }
+    if !rules.releases.is_empty() && !rules.releases.iter().any(|allowed| allowed == release) {
+        findings.refuse("release", release, Code::ReleaseNotAllowed, "");
+    } else {
+        findings.affirm("release", release, "reference values", "a release that you trust");
+    }
+    true
 }
 
 /// A dev image is admitted under a simulated anchor only; a policy cannot say otherwise.

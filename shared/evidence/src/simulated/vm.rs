@@ -98,6 +98,7 @@ impl SimulatedVm {
             image,
             gpu: vec![],
             collateral: Some(platform.collateral(now)?),
+            snp_collateral: None,
         })
     }
 }

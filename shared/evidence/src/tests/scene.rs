@@ -13,35 +13,35 @@ use crate::{
     simulated::{Oddities, SimulatedPlatform, SimulatedVm},
 };
 
-pub(super) const NOW: u64 = 1_795_333_794;
-pub(super) const NONCE: Hex32 = FixedHex([0x11; 32]);
-pub(super) const SPEC: Hex32 = FixedHex([0x22; 32]);
-pub(super) const JOB: crate::Hex16 = FixedHex([0x33; 16]);
-pub(super) const OFFER: Hex32 = FixedHex([0x44; 32]);
-pub(super) const PAYLOAD: Hex32 = FixedHex([0x55; 32]);
+pub(crate) const NOW: u64 = 1_795_333_794;
+pub(crate) const NONCE: Hex32 = FixedHex([0x11; 32]);
+pub(crate) const SPEC: Hex32 = FixedHex([0x22; 32]);
+pub(crate) const JOB: crate::Hex16 = FixedHex([0x33; 16]);
+pub(crate) const OFFER: Hex32 = FixedHex([0x44; 32]);
+pub(crate) const PAYLOAD: Hex32 = FixedHex([0x55; 32]);
 
-pub(super) struct Scene {
-    pub(super) platform: SimulatedPlatform,
-    pub(super) launch: LaunchConfiguration,
-    pub(super) vm: SimulatedVm,
-    pub(super) instance: Hex32,
-    pub(super) references: Vec<ReferenceValues>,
-    pub(super) policy: Policy,
-    pub(super) anchors: Anchors,
-    pub(super) time: JudgeTime,
+pub(crate) struct Scene {
+    pub(crate) platform: SimulatedPlatform,
+    pub(crate) launch: LaunchConfiguration,
+    pub(crate) vm: SimulatedVm,
+    pub(crate) instance: Hex32,
+    pub(crate) references: Vec<ReferenceValues>,
+    pub(crate) policy: Policy,
+    pub(crate) anchors: Anchors,
+    pub(crate) time: JudgeTime,
 }
 
-pub(super) fn platform(seed: u8) -> SimulatedPlatform {
+pub(crate) fn platform(seed: u8) -> SimulatedPlatform {
     let files = SimulatedPlatform::create(&Secret::new([seed; 32]), NOW).expect("creates");
     SimulatedPlatform::load(&files).expect("loads")
 }
 
 impl Scene {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    pub(super) fn with(change: impl FnOnce(&mut LaunchConfiguration)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut LaunchConfiguration)) -> Self {
         let mut launch = launch::tests::example();
         launch.layers.clear();
         launch.shape = layout1::tests::SHAPE;
@@ -51,7 +51,7 @@ impl Scene {
         let event = Event::launch(&launch.digest().expect("valid"));
         vm.extend(&event.name, event.payload.0).expect("extends");
         Self {
-            anchors: Anchors { simulated_root: Some(platform.root_der()) },
+            anchors: Anchors { simulated_root: Some(platform.root_der()), ..Anchors::default() },
             platform,
             launch,
             vm,
@@ -62,12 +62,12 @@ impl Scene {
         }
     }
 
-    pub(super) fn start_job(&mut self) {
+    pub(crate) fn start_job(&mut self) {
         let event = Event::job_start(&SPEC);
         self.vm.extend(&event.name, event.payload.0).expect("extends");
     }
 
-    pub(super) fn claims(&self, purpose: Purpose) -> Claims {
+    pub(crate) fn claims(&self, purpose: Purpose) -> Claims {
         let builder = ClaimsBuilder::new(
             self.instance,
             self.launch.role,
@@ -87,7 +87,7 @@ impl Scene {
     }
 
     /// Evidence for `purpose`, in a VM that is in the right state for it.
-    pub(super) fn evidence(&mut self, purpose: Purpose) -> EvidenceBundle {
+    pub(crate) fn evidence(&mut self, purpose: Purpose) -> EvidenceBundle {
         if purpose.follows_job_start() && self.vm.event_log().events.len() == 5 {
             self.start_job();
         }
@@ -96,13 +96,13 @@ impl Scene {
     }
 
     /// Evidence whose quote is made anew over changed claims, as an agent that says so would make it.
-    pub(super) fn requote(&self, bundle: &mut EvidenceBundle, claims: &[u8], oddities: &Oddities) {
+    pub(crate) fn requote(&self, bundle: &mut EvidenceBundle, claims: &[u8], oddities: &Oddities) {
         let request = self.vm.request(report_data(claims));
         bundle.claims = Base64Bytes(claims.to_vec());
         bundle.quote = Base64Bytes(self.platform.odd_quote(&request, oddities).expect("a quote"));
     }
 
-    pub(super) fn expectation(&self, purpose: Purpose) -> Expectation {
+    pub(crate) fn expectation(&self, purpose: Purpose) -> Expectation {
         let mut expectation = Expectation::new(purpose, Some(NONCE));
         if purpose != Purpose::Identity {
             expectation.job = Some(JOB);
@@ -117,11 +117,11 @@ impl Scene {
         expectation
     }
 
-    pub(super) fn appraise(&self, bundle: &EvidenceBundle, purpose: Purpose) -> Appraisal {
+    pub(crate) fn appraise(&self, bundle: &EvidenceBundle, purpose: Purpose) -> Appraisal {
         self.appraise_for(bundle, &self.expectation(purpose))
     }
 
-    pub(super) fn appraise_for(
+    pub(crate) fn appraise_for(
         &self,
         bundle: &EvidenceBundle,
         expectation: &Expectation,
@@ -131,6 +131,7 @@ impl Scene {
             references: &self.references,
             anchors: &self.anchors,
             collateral: None,
+            snp_collateral: None,
             time: self.time,
         };
         appraise(bundle, expectation, &context)
