@@ -14,6 +14,8 @@ pub mod event_log;
 pub mod fixed_hex;
 pub mod launch;
 pub mod layout1;
+pub mod logs;
+pub mod measure;
 pub mod policy;
 pub mod quote;
 pub mod reference;

@@ -1,0 +1,9 @@
+//! Measurements against values that were computed or recorded elsewhere, and every way in which files can be wrong.
+
+mod hardware;
+mod kernel;
+mod memory;
+mod recipe;
+mod record;
+mod tdvf;
+mod whole;
