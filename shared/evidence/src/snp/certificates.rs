@@ -149,11 +149,13 @@ pub fn verify_chain(
     for (certificate, part) in [(ark, Part::Ark), (ask, Part::Ask), (vek, Part::Vek)] {
         expires = expires.min(check_dates(certificate, part, now)?);
     }
-    let mut serials = vec![("ASK", ask.raw_serial().to_vec())];
-    if kind == SigningKey::Vlek {
-        // Every VCEK has the serial number 0: it is replaced by a new TCB and never revoked by number.
-        serials.push(("VLEK", vek.raw_serial().to_vec()));
-    }
+    // Every VCEK has the serial number 0: it is replaced by a new TCB and never revoked by number.
+    let serials = match kind {
+        SigningKey::Vcek => vec![("ASK", ask.raw_serial().to_vec())],
+        SigningKey::Vlek => {
+            vec![("ASVK", ask.raw_serial().to_vec()), ("VLEK", vek.raw_serial().to_vec())]
+        }
+    };
     let point = vek.public_key().subject_public_key.data.to_vec();
     Ok(VerifiedChain { anchor, vek: Vek { kind, says, point }, expires, root, serials })
 }

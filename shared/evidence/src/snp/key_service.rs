@@ -6,6 +6,7 @@
 
 use super::{
     codes::Code,
+    ovmf::guid,
     product::Product,
     report::{Report, SigningKey},
     revocation::MAX_CRL_BYTES,
@@ -125,13 +126,13 @@ impl<'a> CertificateTable<'a> {
                 .checked_add(length)
                 .and_then(|end| bytes.get(offset..end))
                 .ok_or(KeyServiceError::Table("an entry points outside of it"))?;
-            let slot = match *kind {
-                ARK => &mut table.ark,
-                ASK => &mut table.ask,
-                VCEK => &mut table.vcek,
-                VLEK => &mut table.vlek,
-                CRL => &mut table.crl,
-                _ => continue,
+            let slot = match Kind::of(*kind) {
+                Some(Kind::Ark) => &mut table.ark,
+                Some(Kind::Ask) => &mut table.ask,
+                Some(Kind::Vcek) => &mut table.vcek,
+                Some(Kind::Vlek) => &mut table.vlek,
+                Some(Kind::Crl) => &mut table.crl,
+                None => continue,
             };
             if slot.replace(found).is_some() {
                 return refuse("a kind of certificate twice");
@@ -141,12 +142,30 @@ impl<'a> CertificateTable<'a> {
     }
 }
 
-// GUIDs in reading order, other than in firmware tables.
-const ARK: [u8; 16] = 0xc0b406a4_a803_4952_9743_3fb6014cd0ae_u128.to_be_bytes();
-const ASK: [u8; 16] = 0x4ab7b379_bbac_4fe4_a02f_05aef327c782_u128.to_be_bytes();
-const VCEK: [u8; 16] = 0x63da758d_e664_4564_adc5_f4b93be8accd_u128.to_be_bytes();
-const VLEK: [u8; 16] = 0xa8074bc2_a25a_483e_aae6_39c045a0b8a1_u128.to_be_bytes();
-const CRL: [u8; 16] = 0x92f81bc3_5811_4d3d_97ff_d19f88dc67ea_u128.to_be_bytes();
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ark,
+    Ask,
+    Vcek,
+    Vlek,
+    Crl,
+}
+
+const KINDS: [(u128, Kind); 5] = [
+    (0xc0b406a4_a803_4952_9743_3fb6014cd0ae, Kind::Ark),
+    (0x4ab7b379_bbac_4fe4_a02f_05aef327c782, Kind::Ask),
+    (0x63da758d_e664_4564_adc5_f4b93be8accd, Kind::Vcek),
+    (0xa8074bc2_a25a_483e_aae6_39c045a0b8a1, Kind::Vlek),
+    (0x92f81bc3_5811_4d3d_97ff_d19f88dc67ea, Kind::Crl),
+];
+
+impl Kind {
+    /// Hosts write GUIDs in reading order or, like firmware, with three little-endian fields; no two kinds meet.
+    fn of(written: [u8; 16]) -> Option<Self> {
+        let is = |digits: u128| digits.to_be_bytes() == written || guid(digits) == written;
+        KINDS.iter().find(|(digits, _)| is(*digits)).map(|(_, kind)| *kind)
+    }
+}
 
 /// Offset and length of an entry.
 fn numbers(bytes: [u8; 8]) -> Option<(usize, usize)> {
@@ -169,6 +188,10 @@ pub fn fuzz_snp_certificate_table(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const VCEK: [u8; 16] = KINDS[2].0.to_be_bytes();
+    const ASK: [u8; 16] = KINDS[1].0.to_be_bytes();
+    const CRL: [u8; 16] = guid(KINDS[4].0);
 
     fn entry(kind: [u8; 16], offset: u32, length: u32) -> Vec<u8> {
         [&kind[..], &offset.to_le_bytes(), &length.to_le_bytes()].concat()
@@ -197,6 +220,7 @@ mod tests {
         );
         assert_eq!((found.ark, found.vlek), (None, None));
         assert_eq!(VCEK[..4], [0x63, 0xda, 0x75, 0x8d], "in reading order");
+        assert_eq!(CRL[..4], [0xc3, 0x1b, 0xf8, 0x92], "with little-endian fields");
     }
 
     #[test]

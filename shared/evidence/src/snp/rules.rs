@@ -213,13 +213,14 @@ mod tests {
 
     #[test]
     fn reads_a_file_and_refuses_unknown_fields() {
-        let text = "no_smt = \"wished\"\nvmpl = 1\n[[minimum_tcb]]\nproduct = \"turin\"\n\
+        let text = "no_smt = \"wished\"\nvmpl = 1\nmin_policy_abi = [1, 55]\n[[minimum_tcb]]\nproduct = \"turin\"\n\
             reported = { fmc = 1, boot_loader = 1, tee = 1, snp = 4, microcode = 68 }\n\
             committed = { fmc = 1, boot_loader = 1, tee = 1, snp = 4, microcode = 68 }\n\
             launch = { fmc = 1, boot_loader = 1, tee = 1, snp = 4, microcode = 68 }\n";
         let rules: SnpRules = toml::from_str(text).expect("rules");
         assert_eq!(rules.validate(), Ok(()));
         assert_eq!(rules.minimum_of(Product::Turin).map(|row| row.reported.microcode), Some(68));
+        assert_eq!(rules.min_policy_abi, (1, 55));
         assert_eq!(rules.tolerates().len(), 2);
         for other in ["debug = true", "migration = \"ignored\"", "no_smt = \"never\"", "roots = []"]
         {

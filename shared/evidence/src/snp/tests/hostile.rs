@@ -86,6 +86,17 @@ fn collateral_is_bounded_closed_and_has_one_digest() {
     assert!(scene.judge_parts(&scene.signed(), Some(&long)).0.has(Code::CollateralUnreadable));
 }
 
+/// A file of version 1 reads for ever, and is named by the same digest.
+#[test]
+fn a_file_of_version_1_keeps_its_digest() {
+    let text = r#"{"version":1,"ark":"AQ==","ask":"Ag==","vek":"Aw==","crl":"BA=="}"#;
+    let collateral = SnpCollateral::parse(text.as_bytes()).expect("reads");
+    let digest = collateral.digest().expect("a digest").to_string();
+    assert_eq!(digest, "79a47feb5f084446bc1439ff6bb796bfa08a923f7d75a31e35613e94c13b1039");
+    let canonical = r#"{"ark":"AQ==","ask":"Ag==","crl":"BA==","vek":"Aw==","version":1}"#;
+    assert_eq!(collateral.to_bytes().expect("writes"), canonical.as_bytes());
+}
+
 /// The simulated chain's keys sign for no real product, whatever the rules say.
 #[test]
 fn the_simulated_chain_is_nothing_to_amds_roots() {

@@ -233,6 +233,30 @@ fn what_is_only_wished_for_is_accepted_with_a_warning() {
     }
 }
 
+/// Every rule at its weakest: debug mode, migration and signatures are still not for rules to say.
+#[test]
+fn no_rule_allows_debug_or_migration() {
+    let mut scene = Scene::new();
+    let weakest = Rule::Ignored;
+    scene.rules = SnpRules {
+        min_report_version: 2,
+        revocation_list: weakest,
+        no_smt: weakest,
+        alias_check: weakest,
+        ciphertext_hiding: weakest,
+        chip_id: weakest,
+        measured_acpi: weakest,
+        measured_job_start: weakest,
+        ..scene.rules
+    };
+    assert!(scene.judge().is_accepted());
+    for (policy, code) in [(0x0a, Code::Debug), (0x06, Code::Migration)] {
+        scene.set(0x00a, &[policy]);
+        let verdict = scene.judge();
+        assert!(!verdict.is_accepted() && verdict.has(code), "{}", verdict.render());
+    }
+}
+
 /// A revocation list that is there and bad is refused, also where none is required.
 #[test]
 fn a_bad_list_is_never_ignored() {
@@ -312,6 +336,32 @@ fn turins_layouts() {
     assert_eq!((mitigations.launch, mitigations.current), (1, 3));
     scene.set(0x1a8, &[1]);
     assert!(scene.judge().has(Code::ChipOther), "bytes after the chip id are compared too");
+}
+
+/// Versions 3 and 4 have one layout, 5 adds to it.
+#[test]
+fn versions_3_to_5_are_accepted() {
+    for version in [3, 4, 5] {
+        let mut scene = Scene::new();
+        scene.set(0, &[version]);
+        let (verdict, judged) = scene.judge_parts(&scene.signed(), Some(&scene.plan.collateral()));
+        assert!(verdict.is_accepted(), "{}", verdict.render());
+        let report = judged.expect("verified").report;
+        assert_eq!(report.version, u32::from(version));
+        assert_eq!(report.mitigations.is_some(), version == 5);
+    }
+}
+
+/// The finding names what was revoked.
+#[test]
+fn a_revoked_asvk_is_named() {
+    let mut scene = Scene::new();
+    vlek(&mut scene);
+    scene.rules.cloud_providers = vec!["simulated-cloud".into()];
+    crl(&mut scene).revoked = vec![ASK_SERIAL];
+    let verdict = scene.judge();
+    assert!(!verdict.is_accepted() && verdict.has(Code::Revoked));
+    assert!(verdict.finding("collateral").is_some_and(|f| f.text.ends_with("ASVK")));
 }
 
 /// A VM started without kernel hashes measures otherwise, and so does firmware that cannot check them.
