@@ -8,6 +8,7 @@ use crate::{
     codes::Code,
     collateral::Collateral,
     fixed_hex::{FixedHex, Hex48},
+    nvidia::NvidiaRoots,
     snp::{Product, Roots, SnpAnchor},
 };
 
@@ -25,6 +26,8 @@ pub struct Anchors {
     pub simulated_root: Option<Vec<u8>>,
     /// AMD's; a simulated one can be added in tests only.
     pub snp: Roots,
+    /// NVIDIA's; simulated ones can be put in their place in tests only.
+    pub nvidia: NvidiaRoots,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

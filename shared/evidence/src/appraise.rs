@@ -18,6 +18,7 @@ use crate::{
     collateral::Collateral,
     fixed_hex::{Hex16, Hex32},
     launch::{LaunchConfiguration, LaunchDigest, Role},
+    nvidia::NvidiaCollateral,
     policy::Policy,
     quote::TdxQuote,
     reference::ReferenceValues,
@@ -108,6 +109,8 @@ pub struct Context<'a> {
     pub collateral: Option<&'a Collateral>,
     /// The same for an SNP report.
     pub snp_collateral: Option<&'a SnpCollateral>,
+    /// The same for the GPUs' evidence.
+    pub gpu_collateral: Option<&'a NvidiaCollateral>,
     pub time: JudgeTime,
 }
 
@@ -149,12 +152,13 @@ pub fn appraise(
         Tee::Tdx => boot::judge(bundle, &parts, expectation, context, anchor, &mut findings),
         Tee::Snp => boot::judge_snp(bundle, &parts, expectation, context, anchor, &mut findings),
     }
-    gpu::judge(bundle, &parts, context, &mut findings);
+    let simulated_gpu = gpu::judge(bundle, &parts, context, anchor, &mut findings);
     if anchor.is_none() {
         findings.withdraw(Code::NotChecked, "the quote did not verify");
     }
     // Until a chain has verified nothing is known about the anchor: then the user's own option decides.
-    let simulated = anchor.map_or(context.anchors.simulated_root.is_some(), Anchor::is_simulated);
+    let simulated = simulated_gpu
+        || anchor.map_or(context.anchors.simulated_root.is_some(), Anchor::is_simulated);
     let subject = format!("evidence for {}", expectation.purpose);
     let verdict = findings.into_verdict(
         &subject,

@@ -12,6 +12,7 @@ use crate::{
     collateral::Collateral,
     event_log::EventLog,
     fixed_hex::{FixedHex, Hex32},
+    nvidia::NvidiaCollateral,
     snp::SnpCollateral,
 };
 
@@ -65,6 +66,9 @@ pub struct EvidenceBundle {
     /// For an SNP report: AMD's certificates and revocation list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snp_collateral: Option<SnpCollateral>,
+    /// RIM files and OCSP responses for the GPUs' evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu_collateral: Option<NvidiaCollateral>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +160,9 @@ impl EvidenceBundle {
                 "snp_collateral",
                 "expected certificates and a list within their limits",
             );
+        }
+        if self.gpu_collateral.as_ref().is_some_and(|files| files.validate().is_err()) {
+            return refuse("gpu_collateral", "expected files and responses within their limits");
         }
         if self.collateral.as_ref().is_some_and(|collateral| !collateral.is_within_bounds()) {
             return refuse("collateral", "expected at most 262144 bytes");

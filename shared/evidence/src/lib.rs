@@ -16,6 +16,7 @@ pub mod launch;
 pub mod layout1;
 pub mod logs;
 pub mod measure;
+pub mod nvidia;
 pub mod policy;
 pub mod quote;
 pub mod reference;

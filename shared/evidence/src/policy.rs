@@ -10,6 +10,7 @@ use crate::{
     codes::Code,
     fixed_hex::{FixedHex, Hex32},
     launch::VmMode,
+    nvidia::NvidiaRules,
     snp::{SnpRules, rules::RulesError},
     verdict::PolicyIdentity,
 };
@@ -67,6 +68,8 @@ pub struct PolicyRules {
     pub gpu: GpuRule,
     /// What is asked of SEV-SNP platforms.
     pub snp: SnpRules,
+    /// What is asked of GPUs whose evidence must verify.
+    pub nvidia: NvidiaRules,
 }
 
 /// Rules and where they come from.
@@ -121,6 +124,7 @@ impl Default for PolicyRules {
             platforms: vec![],
             gpu: GpuRule::Verified,
             snp: SnpRules::default(),
+            nvidia: NvidiaRules::default(),
         }
     }
 }
@@ -197,6 +201,9 @@ impl PolicyRules {
             return refuse("platforms", "expected at most 1024 digests");
         }
         self.snp.validate()?;
+        if !self.nvidia.is_within_bounds() {
+            return refuse("nvidia", "expected at most 256 digests, and one or two architectures");
+        }
         Ok(())
     }
 
@@ -221,6 +228,7 @@ impl PolicyRules {
             list.push("any machine (no platform is pinned)".to_owned());
         }
         list.extend(self.snp.tolerates());
+        list.extend(self.nvidia.tolerates());
         list
     }
 }

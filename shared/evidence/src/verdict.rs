@@ -138,6 +138,11 @@ impl Findings {
         }
     }
 
+    /// Whether nothing that the verdict depends on has failed so far.
+    pub fn hold_so_far(&self) -> bool {
+        self.claims.iter().all(|finding| !finding.required || finding.status == Status::Affirming)
+    }
+
     /// Takes over the findings of a part, with the part's name before each claim.
     pub fn include(&mut self, part: &str, verdict: &Verdict) {
         for finding in &verdict.claims {

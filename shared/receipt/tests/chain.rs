@@ -25,6 +25,7 @@ fn verify(package: &ReceiptPackage, request: &Request) -> ReceiptVerdict {
         anchors: &anchors,
         collateral: None,
         snp_collateral: None,
+        gpu_collateral: None,
         time: JudgeTime::Now(NOW),
     };
     verify_package(package, request, &context)

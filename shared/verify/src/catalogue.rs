@@ -12,6 +12,7 @@ const PAGES: &[&str] = &[
     include_str!("../../wire/README.md"),
     include_str!("../../evidence/README.md"),
     include_str!("../../evidence/src/snp/README.md"),
+    include_str!("../../evidence/src/nvidia/README.md"),
     include_str!("../../evidence/src/logs/README.md"),
     include_str!("../../evidence/src/measure/README.md"),
     include_str!("../../receipt/README.md"),

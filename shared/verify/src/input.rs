@@ -104,6 +104,7 @@ impl JudgeInput {
             anchors: &self.anchors,
             collateral: self.collateral.as_ref(),
             snp_collateral: None,
+            gpu_collateral: None,
             time: self.time,
         }
     }

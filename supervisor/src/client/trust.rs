@@ -72,6 +72,7 @@ impl Trust {
             anchors: &self.anchors,
             collateral: self.collateral.as_ref(),
             snp_collateral: None,
+            gpu_collateral: None,
             time: JudgeTime::Now(now),
         }
     }

@@ -211,6 +211,7 @@ impl HostTee {
             gpu: Vec::new(),
             collateral,
             snp_collateral: None,
+            gpu_collateral: None,
         };
         bundle.validate().map_err(|_| TeeError::AgentEvidence)?;
         Ok(bundle)

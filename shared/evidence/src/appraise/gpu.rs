@@ -1,39 +1,93 @@
-//! GPU evidence: bound to the VM by digest. Whether it is genuine is not judged yet, and says so.
+//! GPU evidence: bound to the VM by digest and nonce, and genuine by NVIDIA's signatures.
 
 use ring::digest;
 
 use super::{Context, Parts};
-use crate::{bundle::EvidenceBundle, codes::Code, policy::GpuRule, verdict::Findings};
+use crate::{
+    anchor::Anchor,
+    bundle::EvidenceBundle,
+    claims::{Claims, gpu_nonce},
+    codes::Code,
+    nvidia::{GpuQuestion, Guest, NvidiaCollateral, Readiness, judge as judge_devices},
+    policy::GpuRule,
+    verdict::Findings,
+};
 
+/// Whether what was judged is a simulated GPU.
 pub(super) fn judge(
     bundle: &EvidenceBundle,
     parts: &Parts,
     context: &Context<'_>,
+    anchor: Option<Anchor>,
     findings: &mut Findings,
-) {
+) -> bool {
     let (Some(claims), Some(launch)) = (&parts.claims, &parts.launch) else {
         findings.unjudged("gpu", Code::NotChecked, "claims or launch configuration did not parse");
-        return;
+        return false;
     };
     if claims.gpu.is_empty() && launch.gpus.is_empty() && bundle.gpu.is_empty() {
         findings.affirm("gpu", "none", "launch", "this VM has no GPU");
-        return;
+        return false;
     }
     let value = format!("{} listed, {} with evidence", launch.gpus.len(), claims.gpu.len());
     if claims.gpu.len() < launch.gpus.len() || bundle.gpu.len() != claims.gpu.len() {
         findings.refuse("gpu", value, Code::GpuMissing, "");
-        return;
+        return false;
     }
-    let bound = claims.gpu.iter().all(|claim| {
+    if !are_bound(claims, bundle) {
+        findings.refuse("gpu", value, Code::GpuDigest, "");
+        return false;
+    }
+    match context.policy.rules.gpu {
+        GpuRule::Unverified => {
+            findings.warn("gpu", value, Code::GpuUnverified, "");
+            false
+        }
+        GpuRule::Verified => {
+            // The GPU's evidence shows some GPU; that this VM uses it follows from the measured guest.
+            let guest = match anchor {
+                Some(_) if findings.hold_so_far() => Guest::Verified,
+                _ => Guest::NotVerified,
+            };
+            judge_genuine(bundle, claims, launch.gpus.len(), guest, context, findings)
+        }
+    }
+}
+
+/// Exactly what the claims name, which the quote covers.
+fn are_bound(claims: &Claims, bundle: &EvidenceBundle) -> bool {
+    claims.gpu.iter().all(|claim| {
         bundle.gpu.iter().any(|sent| {
             sent.device == claim.device
                 && digest::digest(&digest::SHA256, &sent.evidence.0).as_ref()
                     == claim.digest.as_bytes()
         })
-    });
-    match (bound, context.policy.rules.gpu) {
-        (false, _) => findings.refuse("gpu", value, Code::GpuDigest, ""),
-        (true, GpuRule::Verified) => findings.refuse("gpu", value, Code::GpuUnverified, ""),
-        (true, GpuRule::Unverified) => findings.warn("gpu", value, Code::GpuUnverified, ""),
-    }
+    })
+}
+
+fn judge_genuine(
+    bundle: &EvidenceBundle,
+    claims: &Claims,
+    expected: usize,
+    guest: Guest,
+    context: &Context<'_>,
+    findings: &mut Findings,
+) -> bool {
+    let none = NvidiaCollateral::default();
+    let devices: Vec<_> =
+        bundle.gpu.iter().map(|gpu| (gpu.device.as_str(), gpu.evidence.0.as_slice())).collect();
+    let nonce = gpu_nonce(claims.purpose, &claims.nonce, &claims.instance, &claims.hpke.key.0);
+    let question = GpuQuestion {
+        devices: &devices,
+        expected,
+        nonce: Some(nonce),
+        collateral: context.gpu_collateral.or(bundle.gpu_collateral.as_ref()).unwrap_or(&none),
+        rules: &context.policy.rules.nvidia,
+        roots: &context.anchors.nvidia,
+        guest,
+        // Offers are made before the agent has set them ready, receipts after.
+        readiness: Readiness::Either,
+        time: context.time.seconds(),
+    };
+    judge_devices(&question, findings).simulated
 }

@@ -99,6 +99,7 @@ impl SimulatedVm {
             gpu: vec![],
             collateral: Some(platform.collateral(now)?),
             snp_collateral: None,
+            gpu_collateral: None,
         })
     }
 }

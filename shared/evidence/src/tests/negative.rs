@@ -315,7 +315,7 @@ fn shared_vms_need_a_policy_that_says_so() {
 }
 
 #[test]
-fn gpus_are_bound_and_never_taken_for_verified() {
+fn gpu_evidence_is_bound_and_must_be_genuine() {
     let mut scene = Scene::with(|launch| launch.gpus = vec!["gpu0".into()]);
     let bare = scene.evidence(Purpose::Identity);
     expect_code(&scene, &bare, Purpose::Identity, Code::GpuMissing, "no GPU evidence");
@@ -330,7 +330,9 @@ fn gpus_are_bound_and_never_taken_for_verified() {
     let mut bundle = bare;
     bundle.gpu = vec![GpuEvidence { device: "gpu0".into(), evidence: Base64Bytes(sent) }];
     scene.requote(&mut bundle, &claims.canonical_bytes().expect("claims"), &Oddities::default());
-    expect_code(&scene, &bundle, Purpose::Identity, Code::GpuUnverified, "strict");
+    let verdict = scene.appraise(&bundle, Purpose::Identity).verdict;
+    assert!(!verdict.is_accepted(), "strict");
+    assert!(verdict.codes().any(|code| code.starts_with("ST-GPU-")), "{}", verdict.render());
     scene.policy.rules.gpu = GpuRule::Unverified;
     assert!(scene.appraise(&bundle, Purpose::Identity).verdict.is_accepted());
     bundle.gpu[0].evidence.0.push(0);

@@ -132,6 +132,7 @@ impl Scene {
             anchors: &self.anchors,
             collateral: None,
             snp_collateral: None,
+            gpu_collateral: None,
             time: self.time,
         };
         appraise(bundle, expectation, &context)

@@ -53,9 +53,10 @@ impl Whole {
         let context = Context {
             policy: &self.policy,
             references: &self.references,
-            anchors: &Anchors { simulated_root: None, snp: roots },
+            anchors: &Anchors { snp: roots, ..Anchors::default() },
             collateral: None,
             snp_collateral: None,
+            gpu_collateral: None,
             time: JudgeTime::Now(self.snp.now),
         };
         appraise(bundle, &self.scene.expectation(purpose), &context)

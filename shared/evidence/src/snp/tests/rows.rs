@@ -85,6 +85,9 @@ const REFUSED: &[(&str, Code, Change)] = &[
     ("ASK not of the root", Code::CertificateSignature, |s| s.plan.ask_signer = Signer::Other),
     ("leaf not of the ASK", Code::CertificateSignature, |s| s.plan.leaf_signer = Signer::Other),
     ("leaf of the root", Code::CertificateSignature, |s| s.plan.leaf_signer = Signer::Ark),
+    ("leaf names another issuer", Code::CertificateSignature, |s| {
+        s.plan.leaf_issuer = Some("SEV-Genoa");
+    }),
     ("ASK may not sign", Code::CertificateForm, |s| s.plan.ask_may_sign = false),
     ("critical extension", Code::CertificateForm, |s| {
         s.plan.extra_leaf_extension = Some(extension(&[0x55, 0x1d, 54], true, &integer(1)));
@@ -111,6 +114,7 @@ const REFUSED: &[(&str, Code, Change)] = &[
     ("list of the future", Code::CrlTime, |s| crl(s).valid = ("270101000000Z", "280101000000Z")),
     ("list of another root", Code::CrlSignature, |s| crl(s).signer = Signer::Other),
     ("list of the ASK", Code::CrlSignature, |s| crl(s).signer = Signer::Ask),
+    ("list of another name", Code::CrlSignature, |s| crl(s).issuer = Some("ARK-Genoa")),
     ("delta list", Code::CrlUnreadable, |s| {
         crl(s).extra_extension = Some(extension(&[0x55, 0x1d, 27], true, &integer(1)));
     }),

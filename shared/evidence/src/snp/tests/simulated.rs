@@ -36,6 +36,7 @@ pub(super) struct Plan {
     pub(super) kind: SigningKey,
     /// Overrides what names and extensions say.
     pub(super) ask_name: Option<String>,
+    pub(super) leaf_issuer: Option<&'static str>,
     pub(super) leaf_product: Option<&'static str>,
     pub(super) tcb: Tcb,
     pub(super) chip_id: [u8; 64],
@@ -58,6 +59,7 @@ pub(super) struct CrlPlan {
     pub(super) valid: (&'static str, &'static str),
     pub(super) revoked: Vec<u8>,
     pub(super) signer: Signer,
+    pub(super) issuer: Option<&'static str>,
     pub(super) extra_extension: Option<Vec<u8>>,
 }
 
@@ -70,6 +72,7 @@ impl Default for CrlPlan {
             valid: ("260101000000Z", "270101000000Z"),
             revoked: vec![0x77],
             signer: Signer::Ark,
+            issuer: None,
             extra_extension: None,
         }
     }
@@ -81,6 +84,7 @@ impl Default for Plan {
             product: Product::Milan,
             kind: SigningKey::Vcek,
             ask_name: None,
+            leaf_issuer: None,
             leaf_product: None,
             tcb: Tcb { fmc: None, boot_loader: 4, tee: 0, snp: 23, microcode: 213 },
             chip_id: CHIP,
@@ -166,7 +170,7 @@ impl Plan {
         );
         let vek = certificate(
             self.leaf_serial,
-            (&ask_name, &name(leaf)),
+            (&self.leaf_issuer.map_or(ask_name, name), &name(leaf)),
             self.leaf_valid,
             &leaf_public_key(),
             &self.leaf_extensions(),
@@ -247,6 +251,7 @@ fn certificate(
 }
 
 fn crl(plan: &CrlPlan, issuer: &[u8]) -> Vec<u8> {
+    let issuer = plan.issuer.map_or(issuer.to_vec(), name);
     let entries: Vec<u8> = plan
         .revoked
         .iter()
@@ -256,13 +261,13 @@ fn crl(plan: &CrlPlan, issuer: &[u8]) -> Vec<u8> {
     let number = extension(&[0x55, 0x1d, 20], false, &integer(plan.number));
     let extensions = [number, plan.extra_extension.clone().unwrap_or_default()].concat();
     let signed = [
-        &integer(1),
-        &pss(),
+        integer(1),
+        pss(),
         issuer,
-        &time(plan.valid.0),
-        &time(plan.valid.1),
-        &entries,
-        &tlv(0xa0, &tlv(0x30, &extensions)),
+        time(plan.valid.0),
+        time(plan.valid.1),
+        entries,
+        tlv(0xa0, &tlv(0x30, &extensions)),
     ]
     .concat();
     signed_by(plan.signer, &tlv(0x30, &signed))

@@ -1,0 +1,9 @@
+//! Whole judgements: simulated GPUs with one thing changed at a time, and what real hardware made.
+
+mod bundle;
+mod hostile;
+mod pitfalls;
+mod revocation;
+mod rims;
+mod scene;
+mod vectors;

@@ -1,0 +1,104 @@
+//! Simulated GPUs in a simulated VM: evidence as a verifier gets it.
+
+use ring::digest;
+
+use super::scene::Scene as Gpus;
+use crate::{
+    Context, EvidenceBundle, FixedHex, JudgeTime, Purpose, appraise,
+    base64_bytes::Base64Bytes,
+    bundle::GpuEvidence,
+    claims::{GpuClaim, gpu_nonce},
+    nvidia::{
+        codes::Code,
+        simulated::{Report, SimulatedNvidia},
+    },
+    simulated::Oddities,
+    tests::scene::{NOW, Scene},
+    verdict::Verdict,
+};
+
+struct Whole {
+    scene: Scene,
+    gpus: Gpus,
+    bundle: EvidenceBundle,
+}
+
+impl Whole {
+    fn new(count: u64) -> Self {
+        let names: Vec<String> = (0..count).map(|at| format!("gpu-{at}")).collect();
+        let mut scene = Scene::with(|launch| launch.gpus.clone_from(&names));
+        let maker = SimulatedNvidia::create(NOW).expect("a simulated maker");
+        let gpus = Gpus::of(maker, count);
+        scene.anchors.nvidia = gpus.roots.clone();
+        scene.time = JudgeTime::Now(NOW);
+        let mut claims = scene.claims(Purpose::Identity);
+        let nonce = gpu_nonce(claims.purpose, &claims.nonce, &claims.instance, &claims.hpke.key.0);
+        let mut bundle = scene.evidence(Purpose::Identity);
+        for (at, name) in names.iter().enumerate() {
+            let evidence = gpus.evidence_over(at, &Report::new(nonce));
+            let bytes = serde_json::to_vec(&evidence).expect("JSON");
+            let digest = digest::digest(&digest::SHA256, &bytes);
+            let digest = FixedHex(digest.as_ref().try_into().expect("32 bytes"));
+            claims.gpu.push(GpuClaim { device: name.clone(), digest });
+            let evidence = Base64Bytes(bytes);
+            bundle.gpu.push(GpuEvidence { device: name.clone(), evidence });
+        }
+        bundle.gpu_collateral = Some(gpus.collateral.clone());
+        let claims = claims.canonical_bytes().expect("claims");
+        scene.requote(&mut bundle, &claims, &Oddities::default());
+        Self { scene, gpus, bundle }
+    }
+
+    fn verdict(&self) -> Verdict {
+        let context = Context {
+            policy: &self.scene.policy,
+            references: &self.scene.references,
+            anchors: &self.scene.anchors,
+            collateral: None,
+            snp_collateral: None,
+            gpu_collateral: None,
+            time: self.scene.time,
+        };
+        let expectation = self.scene.expectation(Purpose::Identity);
+        appraise(&self.bundle, &expectation, &context).verdict
+    }
+}
+
+#[test]
+fn every_listed_gpu_is_judged_under_the_strict_policy() {
+    let whole = Whole::new(2);
+    let verdict = whole.verdict();
+    assert!(verdict.is_accepted(), "{}", verdict.render());
+    assert!(verdict.simulated);
+    for claim in ["gpu", "gpu.0.signature", "gpu.1.firmware", "gpu.1.revocation"] {
+        assert!(verdict.finding(claim).is_some(), "{claim}: {}", verdict.render());
+    }
+    let bytes = whole.bundle.to_bytes().expect("writes");
+    assert_eq!(EvidenceBundle::parse(&bytes).expect("reads"), whole.bundle);
+}
+
+#[test]
+fn a_vm_that_is_not_believed_vouches_for_no_gpu() {
+    let mut whole = Whole::new(1);
+    whole.scene.references.clear();
+    let verdict = whole.verdict();
+    assert!(!verdict.is_accepted());
+    assert!(verdict.has(Code::GuestUnverified), "{}", verdict.render());
+}
+
+#[test]
+fn without_collateral_a_genuine_gpu_is_not_enough() {
+    let mut whole = Whole::new(1);
+    whole.bundle.gpu_collateral = None;
+    let verdict = whole.verdict();
+    assert!(!verdict.is_accepted());
+    assert!(verdict.codes().any(|code| code.starts_with("ST-GPU-")), "{}", verdict.render());
+}
+
+#[test]
+fn simulated_gpus_lead_to_no_root_of_nvidia() {
+    let mut whole = Whole::new(1);
+    whole.scene.anchors.nvidia = crate::nvidia::NvidiaRoots::nvidia();
+    assert!(whole.gpus.roots.is_simulated());
+    assert!(!whole.verdict().is_accepted());
+}
