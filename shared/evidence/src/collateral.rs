@@ -1,12 +1,66 @@
 //! The signed material that a TDX quote is verified with: TCB info, QE identity, revocation lists and their chains.
 //!
-//! Who brings it does not matter for its truth (it is signed), but for its age it does.
+//! Who brings it does not matter for its truth (it is signed), but for its age it does: [`memory`] keeps what was seen
+//! from falling, [`urls`] and [`answers`] say where to ask and what the answers are. Nothing here opens a connection.
+
+pub mod answers;
+mod codes;
+pub mod memory;
+mod subject;
+pub mod urls;
 
 use dcap_qvl::QuoteCollateralV3;
 use sealtune_seal::canonical::{self, CanonicalError};
 use serde::{Deserialize, Serialize};
 
 use crate::fixed_hex::{FixedHex, Hex32, HexBytes};
+
+pub use answers::{Answer, Answers};
+pub use codes::Code;
+pub use memory::{CollateralFacts, CollateralMemory, RolledBack};
+pub use subject::{Fmspc, PckCa, QuoteSubject};
+pub use urls::{AmdUrls, IntelUrls, ServiceBase, Update};
+
+/// Why collateral cannot be asked for, read or remembered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CollateralError {
+    #[error("find out which collateral the quote needs: {0}")]
+    Subject(String),
+    #[error("use the collateral service {base}: {reason}")]
+    Base { base: String, reason: &'static str },
+    #[error("read the answer for {part}: {reason}")]
+    Answer { part: &'static str, reason: String },
+    #[error("remember the collateral: {0}")]
+    Facts(&'static str),
+    #[error("read the memory of collateral: {0}")]
+    MemoryUnreadable(String),
+    #[error("accept the memory of collateral: {0}")]
+    MemoryField(&'static str),
+    #[error("name the machine's certificate at AMD: {0}")]
+    Amd(&'static str),
+}
+
+impl CollateralError {
+    pub fn entry(&self) -> Code {
+        match self {
+            Self::Subject(_) => Code::Subject,
+            Self::Base { .. } => Code::Base,
+            Self::Answer { .. } => Code::Answer,
+            Self::Facts(_) => Code::Facts,
+            Self::MemoryUnreadable(_) => Code::MemoryUnreadable,
+            Self::MemoryField(_) => Code::MemoryField,
+            Self::Amd(_) => Code::Amd,
+        }
+    }
+
+    pub fn code(&self) -> &'static str {
+        self.entry().as_str()
+    }
+
+    pub fn fix(&self) -> &'static str {
+        self.entry().fix()
+    }
+}
 
 pub const COLLATERAL_TAG: &str = "sealtune/collateral/v1";
 /// Real ones have 14 to 24 KB.
@@ -91,3 +145,6 @@ pub fn fuzz_collateral(data: &[u8]) {
         assert!(collateral.digest().is_ok());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod claims;
 pub mod codes;
 pub mod collateral;
+pub mod dsse;
 pub mod event_log;
 pub mod fixed_hex;
 pub mod launch;
@@ -20,6 +21,7 @@ pub mod nvidia;
 pub mod policy;
 pub mod quote;
 pub mod reference;
+pub mod release;
 #[cfg(feature = "simulated-tee")]
 pub mod simulated;
 pub mod snp;

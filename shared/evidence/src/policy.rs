@@ -1,4 +1,4 @@
-//! What a verifier accepts, as a TOML file. An empty file is `strict`.
+//! What a verifier accepts, as a TOML file. An empty file is `strict`; the ready-made policies have names.
 //!
 //! A policy chooses among things that hardware vouches for. It cannot admit a simulated root, the dev profile or a debug
 //! VM: those need `--simulated-root` on the command line, so that "use our policy file" is never enough.
@@ -18,8 +18,15 @@ use crate::{
 pub const MAX_POLICY_BYTES: usize = 64 * 1024;
 const MAX_LIST: usize = 1024;
 
-/// The ready-made policy; the same as an empty file.
+/// The default; the same as an empty file.
 pub const STRICT: &str = include_str!("strict.toml");
+/// Ready-made policies by name.
+const READY_MADE: [(&str, &str); 4] = [
+    ("strict", STRICT),
+    ("dstack", include_str!("policies/dstack.toml")),
+    ("0g", include_str!("policies/0g.toml")),
+    ("dev", include_str!("policies/dev.toml")),
+];
 
 /// TCB statuses that may be allowed; `Revoked` never is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +49,23 @@ pub enum GpuRule {
     Verified,
     /// Their evidence must be bound to the VM; whether it is genuine is left to somebody else.
     Unverified,
+}
+
+/// Whose guest images may run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageRule {
+    /// Sealtune's: the CPU measures the launch configuration, reference values say the rest.
+    Sealtune,
+    /// dstack's, with a listed OS image and a listed compose file, both measured into RTMR3.
+    Dstack,
+}
+
+/// Digests of dstack images and compose files that a command line adds to those of its policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedImages {
+    pub compose_hashes: Vec<Hex32>,
+    pub os_images: Vec<Hex32>,
 }
 
 /// The only profile that a policy can ask for.
@@ -70,6 +94,11 @@ pub struct PolicyRules {
     pub snp: SnpRules,
     /// What is asked of GPUs whose evidence must verify.
     pub nvidia: NvidiaRules,
+    pub images: ImageRule,
+    /// SHA-256 of the compose files that may run in dstack images.
+    pub compose_hashes: Vec<Hex32>,
+    /// Digests of the dstack OS images that may run (`digest.txt`).
+    pub os_images: Vec<Hex32>,
 }
 
 /// Rules and where they come from.
@@ -89,13 +118,15 @@ pub enum PolicyError {
     Simulated(String),
     #[error(transparent)]
     Snp(#[from] RulesError),
+    #[error("accept the policy `{name}`: it lists no {missing}, so nothing could run")]
+    NothingListed { name: String, missing: &'static str },
 }
 
 impl PolicyError {
     pub fn entry(&self) -> Code {
         match self {
             Self::Parse(_) => Code::PolicyUnreadable,
-            Self::Field { .. } => Code::PolicyField,
+            Self::Field { .. } | Self::NothingListed { .. } => Code::PolicyField,
             Self::Simulated(_) => Code::PolicySimulated,
             Self::Snp(_) => Code::PolicyField,
         }
@@ -125,6 +156,9 @@ impl Default for PolicyRules {
             gpu: GpuRule::Verified,
             snp: SnpRules::default(),
             nvidia: NvidiaRules::default(),
+            images: ImageRule::Sealtune,
+            compose_hashes: vec![],
+            os_images: vec![],
         }
     }
 }
@@ -150,16 +184,34 @@ impl Policy {
         Self { rules: PolicyRules::default(), digest: sha256(STRICT.as_bytes()) }
     }
 
+    /// Names that [`Self::by_name`] knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        READY_MADE.iter().map(|(name, _)| *name)
+    }
+
+    /// A ready-made policy, with what the user lists; `None` if there is none of this name.
+    pub fn by_name(name: &str, listed: &ListedImages) -> Option<Result<Self, PolicyError>> {
+        let (_, text) = READY_MADE.iter().find(|(known, _)| *known == name)?;
+        Some(Self::parse_with(text.as_bytes(), listed))
+    }
+
     pub fn parse(bytes: &[u8]) -> Result<Self, PolicyError> {
+        Self::parse_with(bytes, &ListedImages::default())
+    }
+
+    /// Reads a policy file and adds what the user lists besides; the digest is over both.
+    pub fn parse_with(bytes: &[u8], listed: &ListedImages) -> Result<Self, PolicyError> {
         if bytes.len() > MAX_POLICY_BYTES {
             return Err(PolicyError::Field { field: "file", reason: "longer than 64 KiB" });
         }
         let text = str::from_utf8(bytes).map_err(|error| PolicyError::Parse(error.to_string()))?;
         refuse_what_no_policy_may_say(text)?;
-        let rules: PolicyRules =
+        let mut rules: PolicyRules =
             toml::from_str(text).map_err(|error| PolicyError::Parse(error.message().to_owned()))?;
+        rules.compose_hashes.extend(&listed.compose_hashes);
+        rules.os_images.extend(&listed.os_images);
         rules.validate()?;
-        Ok(Self { rules, digest: sha256(bytes) })
+        Ok(Self { rules, digest: listed.digest_with(bytes) })
     }
 
     pub fn identity(&self) -> PolicyIdentity {
@@ -168,6 +220,24 @@ impl Policy {
             digest: self.digest.to_string(),
             tolerates: self.rules.tolerates(),
         }
+    }
+}
+
+impl ListedImages {
+    pub fn is_empty(&self) -> bool {
+        self.compose_hashes.is_empty() && self.os_images.is_empty()
+    }
+
+    /// SHA-256 of a policy file alone, or of it and the additions, one on a line.
+    fn digest_with(&self, policy: &[u8]) -> Hex32 {
+        let mut bytes = policy.to_vec();
+        for hash in &self.compose_hashes {
+            bytes.extend_from_slice(format!("\ncompose_hash {hash}").as_bytes());
+        }
+        for digest in &self.os_images {
+            bytes.extend_from_slice(format!("\nos_image {digest}").as_bytes());
+        }
+        sha256(&bytes)
     }
 }
 
@@ -204,6 +274,29 @@ impl PolicyRules {
         if !self.nvidia.is_within_bounds() {
             return refuse("nvidia", "expected at most 256 digests, and one or two architectures");
         }
+        self.validate_images()
+    }
+
+    /// An empty list of what may run is a mistake, not a rule.
+    fn validate_images(&self) -> Result<(), PolicyError> {
+        for (missing, list) in
+            [("compose_hashes", &self.compose_hashes), ("os_images", &self.os_images)]
+        {
+            if list.len() > MAX_LIST || list.iter().any(FixedHex::is_zero) {
+                let reason = "expected at most 1024 digests, none of them zero";
+                return Err(PolicyError::Field { field: missing, reason });
+            }
+            match self.images {
+                ImageRule::Dstack if list.is_empty() => {
+                    return Err(PolicyError::NothingListed { name: self.name.clone(), missing });
+                }
+                ImageRule::Sealtune if !list.is_empty() => {
+                    let reason = "it means something with images = \"dstack\" only";
+                    return Err(PolicyError::Field { field: missing, reason });
+                }
+                _ => {}
+            }
+        }
         Ok(())
     }
 
@@ -223,6 +316,9 @@ impl PolicyRules {
         }
         if self.gpu == GpuRule::Unverified {
             list.push("GPUs whose evidence nobody verified".to_owned());
+        }
+        if self.images == ImageRule::Dstack {
+            list.push("dstack images, whose launch the CPU does not measure".to_owned());
         }
         if self.platforms.is_empty() {
             list.push("any machine (no platform is pinned)".to_owned());
@@ -304,9 +400,75 @@ mod tests {
             ("gpu = \"none\"", Code::PolicyUnreadable),
             ("name = \"\"", Code::PolicyField),
             ("name = ", Code::PolicyUnreadable),
+            ("images = \"any\"", Code::PolicyUnreadable),
+            ("compose_hashes = [\"00\"]", Code::PolicyUnreadable),
         ] {
             assert_eq!(Policy::parse(text.as_bytes()).expect_err(text).entry(), code, "{text}");
         }
+    }
+
+    fn listed() -> ListedImages {
+        ListedImages { compose_hashes: vec![FixedHex([1; 32])], os_images: vec![FixedHex([2; 32])] }
+    }
+
+    fn ready_made(name: &str) -> Policy {
+        let listed = if name == "dstack" { listed() } else { ListedImages::default() };
+        Policy::by_name(name, &listed).expect("there is one").expect("it parses")
+    }
+
+    #[test]
+    fn ready_made_policies_have_their_names_and_say_what_they_tolerate() {
+        assert_eq!(ready_made("strict"), Policy::strict());
+        let tolerates = |name| ready_made(name).identity().tolerates;
+        let any_machine = "any machine (no platform is pinned)";
+        assert_eq!(tolerates("strict"), [any_machine]);
+        assert_eq!(
+            tolerates("dstack"),
+            ["dstack images, whose launch the CPU does not measure", any_machine]
+        );
+        assert_eq!(tolerates("0g"), ["VMs that several jobs share", any_machine]);
+        let dev = tolerates("dev");
+        assert_eq!(dev.iter().filter(|text| text.starts_with("TCB status")).count(), 7);
+        assert!(dev.iter().any(|text| text == "advisory INTEL-SA-01036"));
+        for name in Policy::names() {
+            let policy = ready_made(name);
+            assert_eq!(policy.rules.name, name);
+            assert_eq!(policy.rules.require_profile, RequiredProfile::Prod);
+            assert_eq!(policy.rules.gpu, GpuRule::Verified, "{name}");
+        }
+        assert_eq!(Policy::by_name("lax", &ListedImages::default()), None);
+    }
+
+    #[test]
+    fn an_empty_list_of_what_may_run_is_an_error() {
+        for (listed, missing) in [
+            (ListedImages::default(), "compose_hashes"),
+            (ListedImages { compose_hashes: vec![], ..listed() }, "compose_hashes"),
+            (ListedImages { os_images: vec![], ..listed() }, "os_images"),
+        ] {
+            let error = Policy::by_name("dstack", &listed).expect("exists").expect_err(missing);
+            assert_eq!(error, PolicyError::NothingListed { name: "dstack".into(), missing });
+            assert_eq!(error.entry(), Code::PolicyField);
+        }
+        let error = Policy::parse(b"images = \"dstack\"").expect_err("also from a file");
+        assert!(matches!(error, PolicyError::NothingListed { .. }));
+        let zero = ListedImages { os_images: vec![Hex32::ZERO], ..listed() };
+        assert!(Policy::by_name("dstack", &zero).expect("exists").is_err());
+        // Lists that nothing reads must not look as if they ruled.
+        for name in ["strict", "0g", "dev"] {
+            assert!(Policy::by_name(name, &listed()).expect("exists").is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_user_lists_is_in_the_digest() {
+        let one = ready_made("dstack");
+        let mut other = listed();
+        other.os_images.push(FixedHex([3; 32]));
+        let other = Policy::by_name("dstack", &other).expect("exists").expect("parses");
+        assert_ne!(one.digest, other.digest);
+        assert_eq!(other.rules.os_images.len(), 2);
+        assert_eq!(one.digest, ready_made("dstack").digest);
     }
 
     #[test]

@@ -1,8 +1,46 @@
 //! Unix seconds as text and back; the only calendar arithmetic here.
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
 const DAY: u64 = 24 * 3600;
 /// 9999-12-31T23:59:59Z.
 const LAST: u64 = 253_402_300_799;
+
+/// A moment that documents write as RFC 3339, in one spelling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// `None` after the year 9999.
+    pub fn new(seconds: u64) -> Option<Self> {
+        (seconds <= LAST).then_some(Self(seconds))
+    }
+
+    pub fn seconds(self) -> u64 {
+        self.0
+    }
+}
+
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&rfc3339(self.0).unwrap_or_default())
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_rfc3339(&text)
+            .map(Self)
+            .ok_or_else(|| de::Error::custom("expected a time like 2026-11-22T10:00:00Z"))
+    }
+}
 
 /// `YYYY-MM-DDThh:mm:ssZ`.
 pub fn rfc3339(seconds: u64) -> Option<String> {

@@ -203,6 +203,15 @@ impl Findings {
 }
 
 impl Verdict {
+    /// Adds what was judged beside an appraisal. It can make a yes a no, never the reverse.
+    pub fn add(&mut self, findings: Findings) {
+        let denied = |finding: &Finding| finding.required && finding.status != Status::Affirming;
+        if findings.claims.iter().any(denied) {
+            self.outcome = Outcome::Rejected;
+        }
+        self.claims.extend(findings.claims);
+    }
+
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
@@ -320,6 +329,24 @@ mod tests {
         let mut unjudged = good;
         unjudged.unjudged("d", Code::NotChecked, "");
         assert_eq!(outcome(unjudged), Outcome::Rejected);
+    }
+
+    #[test]
+    fn what_is_added_can_only_make_a_yes_a_no() {
+        let findings = |make: fn(&mut Findings)| {
+            let mut findings = Findings::default();
+            make(&mut findings);
+            findings
+        };
+        let affirmed = || findings(|f| f.affirm("a", "", "test", ""));
+        let refused = || findings(|f| f.refuse("b", "", Code::QuoteDebug, ""));
+        let mut verdict = affirmed().into_verdict("t", false, policy(), 0);
+        verdict.add(affirmed());
+        verdict.add(findings(|f| f.open("c", "", Code::TimeUnanchored, "")));
+        assert_eq!(verdict.outcome, Outcome::Accepted);
+        verdict.add(refused());
+        verdict.add(affirmed());
+        assert_eq!((verdict.outcome, verdict.claims.len()), (Outcome::Rejected, 5));
     }
 
     #[test]

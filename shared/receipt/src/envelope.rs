@@ -1,11 +1,8 @@
-//! DSSE v1: a payload, its type, and a signature over both in an unambiguous encoding.
+//! The DSSE envelope of a receipt: one signature, by the VM's receipt key.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use ring::{
-    digest,
-    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
-};
-use sealtune_evidence::{FixedHex, Hex32, base64_bytes::Base64Bytes};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use sealtune_evidence::{Hex32, dsse};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -13,24 +10,12 @@ use crate::{
     statement::{MAX_STATEMENT_BYTES, Statement, StatementError},
 };
 
-pub const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
+pub use sealtune_evidence::dsse::{PAYLOAD_TYPE, payload_digest};
 
+/// One signature, whose key id is the hex of the receipt key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Signature {
-    /// Hex of the receipt key; a hint, never believed.
-    pub keyid: String,
-    pub sig: Base64Bytes,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Envelope {
-    #[serde(rename = "payloadType")]
-    pub payload_type: String,
-    pub payload: Base64Bytes,
-    pub signatures: Vec<Signature>,
-}
+#[serde(transparent)]
+pub struct Envelope(pub dsse::Envelope);
 
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
@@ -72,57 +57,36 @@ impl EnvelopeError {
 impl Envelope {
     /// Signs the bytes of a statement with the VM's receipt key.
     pub fn sign(payload: Vec<u8>, key: &Ed25519KeyPair) -> Self {
-        let signature = key.sign(&pre_authentication_encoding(PAYLOAD_TYPE, &payload));
-        Self {
-            payload_type: PAYLOAD_TYPE.to_owned(),
-            payload: Base64Bytes(payload),
-            signatures: vec![Signature {
-                keyid: hex::encode(key.public_key().as_ref()),
-                sig: Base64Bytes(signature.as_ref().to_vec()),
-            }],
-        }
+        let mut envelope = dsse::Envelope::unsigned(payload);
+        envelope.add_signature(hex::encode(key.public_key().as_ref()), key);
+        Self(envelope)
     }
 
     /// The statement, if `receipt_key` signed it. The signature is checked before anything of the payload is parsed.
     pub fn verify(&self, receipt_key: &Hex32) -> Result<Statement, EnvelopeError> {
-        if self.payload_type != PAYLOAD_TYPE {
+        let envelope = &self.0;
+        if !envelope.is_in_toto() {
             return Err(EnvelopeError::Type);
         }
-        let [signature] = self.signatures.as_slice() else {
-            return Err(EnvelopeError::Signatures(self.signatures.len()));
+        let [signature] = envelope.signatures.as_slice() else {
+            return Err(EnvelopeError::Signatures(envelope.signatures.len()));
         };
-        if self.payload.0.len() > MAX_STATEMENT_BYTES {
+        if envelope.payload.0.len() > MAX_STATEMENT_BYTES {
             return Err(EnvelopeError::TooLong);
         }
         if signature.keyid != receipt_key.to_string() {
             return Err(EnvelopeError::Key);
         }
-        let message = pre_authentication_encoding(PAYLOAD_TYPE, &self.payload.0);
-        UnparsedPublicKey::new(&ED25519, receipt_key.as_bytes())
-            .verify(&message, &signature.sig.0)
-            .map_err(|_| EnvelopeError::Signature)?;
-        Ok(Statement::parse(&self.payload.0)?)
+        if !signature.is_by(receipt_key, &envelope.signed_bytes()) {
+            return Err(EnvelopeError::Signature);
+        }
+        Ok(Statement::parse(&envelope.payload.0)?)
     }
 
     /// What the receipt evidence's claims name the statement by.
     pub fn payload_digest(&self) -> Hex32 {
-        payload_digest(&self.payload.0)
+        self.0.payload_digest()
     }
-}
-
-/// SHA-256 of a DSSE payload.
-pub fn payload_digest(payload: &[u8]) -> Hex32 {
-    let mut bytes = [0; 32];
-    bytes.copy_from_slice(digest::digest(&digest::SHA256, payload).as_ref());
-    FixedHex(bytes)
-}
-
-/// DSSE's PAE: `DSSEv1 <length of type> <type> <length of payload> <payload>`.
-fn pre_authentication_encoding(payload_type: &str, payload: &[u8]) -> Vec<u8> {
-    let mut bytes =
-        format!("DSSEv1 {} {payload_type} {} ", payload_type.len(), payload.len()).into_bytes();
-    bytes.extend_from_slice(payload);
-    bytes
 }
 
 /// Fuzz entry: hostile envelopes never verify under a key that did not sign them, and never panic.
@@ -131,12 +95,12 @@ pub fn fuzz_envelope(data: &[u8]) {
         return;
     }
     if let Ok(envelope) = serde_json::from_slice::<Envelope>(data) {
-        assert!(envelope.verify(&FixedHex([3; 32])).is_err());
+        assert!(envelope.verify(&Hex32::from([3; 32])).is_err());
         if let Ok(text) = serde_json::to_vec(&envelope) {
             let again = serde_json::from_slice::<Envelope>(&text).ok();
             assert_eq!(again.as_ref(), Some(&envelope));
         }
-        assert!(STANDARD.decode(STANDARD.encode(&envelope.payload.0)).is_ok());
+        assert!(STANDARD.decode(STANDARD.encode(&envelope.0.payload.0)).is_ok());
     }
 }
 
@@ -149,14 +113,7 @@ mod tests {
     }
 
     fn public() -> Hex32 {
-        FixedHex(key().public_key().as_ref().try_into().expect("32 bytes"))
-    }
-
-    /// The example of the DSSE protocol description.
-    #[test]
-    fn pae_is_the_published_one() {
-        let encoded = pre_authentication_encoding("http://example.com/HelloWorld", b"hello world");
-        assert_eq!(encoded, b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
+        Hex32::from(<[u8; 32]>::try_from(key().public_key().as_ref()).expect("32 bytes"))
     }
 
     #[test]
@@ -169,12 +126,12 @@ mod tests {
         );
         type Change = fn(&mut Envelope);
         let cases: [(Code, Change); 6] = [
-            (Code::EnvelopeType, |e| e.payload_type.push('x')),
-            (Code::EnvelopeSignatures, |e| e.signatures.clear()),
-            (Code::EnvelopeSignatures, |e| e.signatures.push(e.signatures[0].clone())),
-            (Code::KeyOther, |e| e.signatures[0].keyid.clear()),
-            (Code::SignatureInvalid, |e| e.payload.0.push(b' ')),
-            (Code::SignatureInvalid, |e| e.signatures[0].sig.0[0] ^= 1),
+            (Code::EnvelopeType, |e| e.0.payload_type.push('x')),
+            (Code::EnvelopeSignatures, |e| e.0.signatures.clear()),
+            (Code::EnvelopeSignatures, |e| e.0.signatures.push(e.0.signatures[0].clone())),
+            (Code::KeyOther, |e| e.0.signatures[0].keyid.clear()),
+            (Code::SignatureInvalid, |e| e.0.payload.0.push(b' ')),
+            (Code::SignatureInvalid, |e| e.0.signatures[0].sig.0[0] ^= 1),
         ];
         for (code, change) in cases {
             let mut envelope = good.clone();

@@ -77,10 +77,10 @@ fn a_package_without_its_offer_says_what_is_missing() {
 fn each_part_of_the_package_counts() {
     type Case = (&'static str, fn(&mut ReceiptPackage));
     let cases: [Case; 7] = [
-        (Code::SignatureInvalid.as_str(), |p| p.statement.signatures[0].sig.0[9] ^= 1),
-        (Code::SignatureInvalid.as_str(), |p| p.statement.payload.0[9] ^= 1),
-        (evidence::Code::PayloadOther.as_str(), |p| p.statement.payload.0[9] ^= 1),
-        (Code::KeyOther.as_str(), |p| p.statement.signatures[0].keyid = "00".repeat(32)),
+        (Code::SignatureInvalid.as_str(), |p| p.statement.0.signatures[0].sig.0[9] ^= 1),
+        (Code::SignatureInvalid.as_str(), |p| p.statement.0.payload.0[9] ^= 1),
+        (evidence::Code::PayloadOther.as_str(), |p| p.statement.0.payload.0[9] ^= 1),
+        (Code::KeyOther.as_str(), |p| p.statement.0.signatures[0].keyid = "00".repeat(32)),
         (Code::NoClaims.as_str(), |p| p.evidence.receipt.claims.0.clear()),
         (evidence::Code::PreviousOther.as_str(), |p| {
             p.evidence.start.quote.0[600] ^= 1;
@@ -218,7 +218,7 @@ fn documents_with_repeated_or_unknown_fields_are_not_read() {
         assert!(matches!(ReceiptPackage::parse(changed.as_bytes()), Err(PackageError::Parse(_))));
     }
     // A signed statement with an unknown field is not a statement.
-    let payload = String::from_utf8(package.statement.payload.0.clone()).expect("text");
+    let payload = String::from_utf8(package.statement.0.payload.0.clone()).expect("text");
     let padded = payload.replacen('{', "{\"$extra\":1,", 1).into_bytes();
     let mut changed = package;
     changed.statement = Envelope::sign(padded, &boot.key);
@@ -230,7 +230,7 @@ fn decoders_survive_their_own_output_and_noise() {
     let (_, package) = job();
     let bytes = package.to_bytes().expect("writes");
     sealtune_receipt::package::fuzz_package(&bytes);
-    sealtune_receipt::statement::fuzz_statement(&package.statement.payload.0);
+    sealtune_receipt::statement::fuzz_statement(&package.statement.0.payload.0);
     for end in (0..bytes.len()).step_by(997) {
         sealtune_receipt::package::fuzz_package(&bytes[..end]);
         sealtune_receipt::envelope::fuzz_envelope(&bytes[..end]);

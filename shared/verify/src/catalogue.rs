@@ -11,6 +11,8 @@ const PAGES: &[&str] = &[
     include_str!("../../job/README.md"),
     include_str!("../../wire/README.md"),
     include_str!("../../evidence/README.md"),
+    include_str!("../../evidence/src/release/README.md"),
+    include_str!("../../evidence/src/collateral/README.md"),
     include_str!("../../evidence/src/snp/README.md"),
     include_str!("../../evidence/src/nvidia/README.md"),
     include_str!("../../evidence/src/logs/README.md"),

@@ -3,12 +3,19 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use sealtune_evidence::{Hex16, Hex32, Purpose, time::parse_rfc3339};
+use sealtune_evidence::{
+    Hex16, Hex32, Purpose,
+    collateral::{ServiceBase, Update, urls::INTEL_PCS},
+    time::parse_rfc3339,
+};
 
 const EXAMPLES: &str = "\
 Examples:
   # An offer for your nonce, before you release a job to it:
   sealtune-verify evidence offer.json --purpose offer --nonce $NONCE --job $JOB --reference reference.json
+
+  # The same, with collateral that this program fetches from Intel:
+  sealtune-verify evidence offer.json --purpose offer --nonce $NONCE --job $JOB --reference reference.json --collateral early
 
   # The receipt of your job, with its dataset and result opened:
   sealtune-verify receipt receipt.json --nonce $NONCE --job $JOB --reference reference.json \\
@@ -47,21 +54,45 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
 }
 
+/// Whose collateral to judge with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CollateralSource {
+    File(PathBuf),
+    /// Asked for now; `Early` is the newest that Intel published.
+    Fetch(Update),
+}
+
 /// What both judgements depend on.
 #[derive(Debug, Args)]
 pub struct JudgeOptions {
-    /// Policy file (TOML); without it: strict
-    #[arg(long, value_name = "FILE")]
+    /// Policy: strict, dstack, 0g, dev, or a file (TOML); without it: strict
+    #[arg(long, value_name = "NAME|FILE")]
     pub policy: Option<PathBuf>,
+    /// SHA-256 of a compose file that may run in dstack images, besides those that the policy lists
+    #[arg(long, value_name = "HEX")]
+    pub compose_hash: Vec<Hex32>,
+    /// Digest of a dstack OS image that may run, besides those that the policy lists
+    #[arg(long, value_name = "HEX")]
+    pub os_image: Vec<Hex32>,
     /// Reference values of a release that you trust; may be given more than once
     #[arg(long, value_name = "FILE", required = true)]
     pub reference: Vec<PathBuf>,
     /// Root certificate of a SIMULATED platform (DER or PEM); every verdict then says SIMULATED
     #[arg(long, value_name = "FILE")]
     pub simulated_root: Option<PathBuf>,
-    /// Collateral that you fetched yourself; without it, that in the file is used
+    /// Collateral: a file of yours, or `fetch` or `early` to ask a service now; without it, that of the sender is used
+    #[arg(long, value_name = "FILE|fetch|early", value_parser = parse_collateral)]
+    pub collateral: Option<CollateralSource>,
+    /// Whom to ask: Intel, or a cache (PCCS)
+    #[arg(long, value_name = "URL", env = "SEALTUNE_COLLATERAL_SERVICE", default_value = INTEL_PCS,
+          value_parser = parse_service)]
+    pub collateral_service: ServiceBase,
+    /// Where to remember how new collateral was; without it: sealtune/collateral-memory.json in your state directory
     #[arg(long, value_name = "FILE")]
-    pub collateral: Option<PathBuf>,
+    pub memory: Option<PathBuf>,
+    /// Neither hold collateral against the memory nor remember it
+    #[arg(long, conflicts_with = "memory")]
+    pub no_memory: bool,
     /// Verity root of a layer that you trust besides the release's: your training image
     #[arg(long, value_name = "ROOT")]
     pub layer: Vec<Hex32>,
@@ -147,6 +178,20 @@ pub struct ExplainCommand {
     pub code: Option<String>,
 }
 
+/// A file of one of these names is `./fetch`.
+fn parse_collateral(text: &str) -> Result<CollateralSource, String> {
+    Ok(match text {
+        "fetch" => CollateralSource::Fetch(Update::Standard),
+        "early" => CollateralSource::Fetch(Update::Early),
+        "" => return Err("expected a file, `fetch` or `early`".to_owned()),
+        file => CollateralSource::File(file.into()),
+    })
+}
+
+fn parse_service(text: &str) -> Result<ServiceBase, String> {
+    ServiceBase::parse(text).map_err(|error| error.to_string())
+}
+
 fn parse_time(text: &str) -> Result<u64, String> {
     parse_rfc3339(text)
         .or_else(|| text.parse().ok())
@@ -177,6 +222,9 @@ mod tests {
         assert!(!line("start", &[]) && !line("receipt", &[]) && !line("any", &[]));
         assert!(line("start", &["--job", &"33".repeat(16)]));
         assert!(!line("start", &["--job", "33"]));
+        assert!(line("offer", &["--collateral-service", "https://pccs.example:8081"]));
+        assert!(!line("offer", &["--collateral-service", "http://pccs.example"]));
+        assert!(!line("offer", &["--memory", "m", "--no-memory"]));
         assert!(line("offer", &["--at", "2026-11-22T10:00:00Z"]));
         assert!(line("offer", &["--at", "1795333794"]));
         assert!(!line("offer", &["--at", "yesterday"]));

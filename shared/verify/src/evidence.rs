@@ -1,18 +1,21 @@
 //! `sealtune-verify evidence`.
 
-use sealtune_evidence::{
-    EvidenceBundle, Expectation, Role, Verdict, appraise, bundle::MAX_BUNDLE_BYTES,
-};
+use sealtune_evidence::{EvidenceBundle, Expectation, Role, appraise, bundle::MAX_BUNDLE_BYTES};
 
 use crate::{
-    Report,
+    Report, Surroundings,
     cli::EvidenceCommand,
     failure::Failure,
-    input::{self, JudgeInput},
+    input,
+    judge::{Judge, Part},
 };
 
-pub(crate) fn run(command: &EvidenceCommand, json: bool, now: u64) -> Result<Report, Failure> {
-    let judge = JudgeInput::read(&command.judge, now)?;
+pub(crate) fn run(
+    command: &EvidenceCommand,
+    json: bool,
+    surroundings: &Surroundings<'_>,
+) -> Result<Report, Failure> {
+    let judge = Judge::read(&command.judge, surroundings)?;
     let bytes = input::read(&command.file, MAX_BUNDLE_BYTES)?;
     let bundle = EvidenceBundle::parse(&bytes)
         .map_err(Failure::of(&command.file, |path, source| Failure::Evidence { path, source }))?;
@@ -25,18 +28,9 @@ pub(crate) fn run(command: &EvidenceCommand, json: bool, now: u64) -> Result<Rep
     if command.signer {
         expectation.role = Role::Signer;
     }
-    let verdict = appraise(&bundle, &expectation, &judge.context()).verdict;
-    answer(&verdict, json)
-}
-
-/// A verdict as the user wants it, and the exit that follows from it.
-pub(crate) fn answer(verdict: &Verdict, json: bool) -> Result<Report, Failure> {
-    let stdout = if json {
-        let mut text = serde_json::to_string(verdict).map_err(Failure::Write)?;
-        text.push('\n');
-        text
-    } else {
-        verdict.render()
-    };
-    Ok(Report { stdout, accepted: verdict.is_accepted() })
+    let parts = [Part { name: "", bundle: &bundle }];
+    let verdicts = judge
+        .with_collateral_for(&bundle)?
+        .judge(&parts, |context| appraise(&bundle, &expectation, context).verdict)?;
+    verdicts.report(json)
 }

@@ -4,7 +4,12 @@ use std::path::{Path, PathBuf};
 
 #[cfg(test)]
 use sealtune_evidence::codes::CodeEntry;
-use sealtune_evidence::{bundle::BundleError, policy::PolicyError, reference::ReferenceError};
+use sealtune_evidence::{
+    bundle::BundleError,
+    collateral::{self, CollateralError},
+    policy::PolicyError,
+    reference::ReferenceError,
+};
 use sealtune_receipt::PackageError;
 
 use crate::catalogue::explain;
@@ -25,6 +30,16 @@ pub enum Failure {
     Reference { path: PathBuf, source: ReferenceError },
     #[error("use {}: {reason}", path.display())]
     Collateral { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Fetch(CollateralError),
+    #[error("fetch {url}: {reason}")]
+    Unreachable { url: String, reason: String },
+    #[error("fetch collateral: this program was built without a client")]
+    NoClient,
+    #[error("use {}: {source}", path.display())]
+    Memory { path: PathBuf, source: CollateralError },
+    #[error("use {}: {source}", path.display())]
+    MemoryFile { path: PathBuf, source: std::io::Error },
     #[error("use {}: not a certificate in DER or PEM", path.display())]
     Root { path: PathBuf },
     #[error("use {}: {reason}", path.display())]
@@ -75,6 +90,16 @@ const OWN: &[CodeEntry] = &[
         cause: "the answer could not be written",
         fix: "report this as a bug",
     },
+    CodeEntry {
+        code: "ST-VRFY-08",
+        cause: "the memory of collateral cannot be read or written",
+        fix: "check its permissions; or name another file with --memory",
+    },
+    CodeEntry {
+        code: "ST-VRFY-09",
+        cause: "this program was built without a client for collateral services",
+        fix: "pass collateral as a file; or build with the feature `fetch`",
+    },
 ];
 
 impl Failure {
@@ -87,6 +112,11 @@ impl Failure {
             Self::Policy { source, .. } => source.code(),
             Self::Reference { source, .. } => source.code(),
             Self::Collateral { .. } => sealtune_evidence::Code::CollateralUnreadable.as_str(),
+            Self::Fetch(error) => error.code(),
+            Self::Unreachable { .. } => collateral::Code::Unreachable.as_str(),
+            Self::NoClient => "ST-VRFY-09",
+            Self::Memory { source, .. } => source.code(),
+            Self::MemoryFile { .. } => "ST-VRFY-08",
             Self::Root { .. } => "ST-VRFY-03",
             Self::Opening { .. } => "ST-VRFY-04",
             Self::Layer { .. } => "ST-VRFY-05",
@@ -100,11 +130,17 @@ impl Failure {
         explain(code).map_or("", |entry| entry.fix)
     }
 
-    /// 1: what was judged is not acceptable; 2: something of the user's is wrong; 3: a file cannot be read.
+    /// 1: what was judged is not acceptable; 2: something of the user's is wrong; 3: a file cannot be read, or a service
+    /// not be asked.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Evidence { .. } | Self::Receipt { .. } => 1,
-            Self::Read { .. } => 3,
+            Self::Evidence { .. }
+            | Self::Receipt { .. }
+            | Self::Fetch(CollateralError::Subject(_)) => 1,
+            Self::Read { .. }
+            | Self::Fetch(_)
+            | Self::Unreachable { .. }
+            | Self::MemoryFile { .. } => 3,
             Self::Write(_) => 70,
             _ => 2,
         }

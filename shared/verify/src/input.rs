@@ -1,16 +1,23 @@
 //! Files that the user names, read within bounds.
 
-use std::{fs::File, io::Read as _, path::Path};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest;
 use sealtune_evidence::{
-    Anchors, Collateral, Context, Hex32, Hex48, JudgeTime, Policy, ReferenceValues,
-    collateral::MAX_COLLATERAL_BYTES, policy::MAX_POLICY_BYTES, reference::MAX_REFERENCE_BYTES,
+    Collateral, Hex32, Hex48, Policy, ReferenceValues,
+    collateral::MAX_COLLATERAL_BYTES,
+    policy::{ListedImages, MAX_POLICY_BYTES},
+    reference::MAX_REFERENCE_BYTES,
 };
 
 use crate::{cli::JudgeOptions, failure::Failure};
 
+const STRICT: &str = "strict";
 const MAX_CERTIFICATE: usize = 16 * 1024;
 /// Firmware and result files are hashed, not held.
 const MAX_HASHED: u64 = 1 << 42;
@@ -57,61 +64,37 @@ pub(crate) fn sha384(path: &Path) -> Result<Hex48, Failure> {
     Ok(bytes.into())
 }
 
-/// Everything that [`JudgeOptions`] names.
-pub(crate) struct JudgeInput {
-    policy: Policy,
-    references: Vec<ReferenceValues>,
-    anchors: Anchors,
-    collateral: Option<Collateral>,
-    time: JudgeTime,
+/// A ready-made policy by its name, or a file, with what the command line lists besides.
+pub(crate) fn policy(options: &JudgeOptions) -> Result<Policy, Failure> {
+    let listed = ListedImages {
+        compose_hashes: options.compose_hash.clone(),
+        os_images: options.os_image.clone(),
+    };
+    let default = PathBuf::from(STRICT);
+    let path = options.policy.as_ref().unwrap_or(&default);
+    let ready_made = path.to_str().and_then(|name| Policy::by_name(name, &listed));
+    let policy = match ready_made {
+        Some(policy) => policy,
+        None => Policy::parse_with(&read(path, MAX_POLICY_BYTES)?, &listed),
+    };
+    policy.map_err(Failure::of(path, |path, source| Failure::Policy { path, source }))
 }
 
-impl JudgeInput {
-    pub(crate) fn read(options: &JudgeOptions, now: u64) -> Result<Self, Failure> {
-        let policy = match &options.policy {
-            None => Policy::strict(),
-            Some(path) => Policy::parse(&read(path, MAX_POLICY_BYTES)?)
-                .map_err(Failure::of(path, |path, source| Failure::Policy { path, source }))?,
-        };
-        let mut references = Vec::new();
-        for path in &options.reference {
-            let values = ReferenceValues::parse(&read(path, MAX_REFERENCE_BYTES)?)
-                .map_err(Failure::of(path, |path, source| Failure::Reference { path, source }))?;
-            references.push(values);
-        }
-        let simulated_root = options.simulated_root.as_deref().map(certificate).transpose()?;
-        let collateral =
-            match &options.collateral {
-                None => None,
-                Some(path) => Some(Collateral::parse(&read(path, MAX_COLLATERAL_BYTES)?).map_err(
-                    |error| Failure::Collateral { path: path.clone(), reason: error.to_string() },
-                )?),
-            };
-        let time = options.at.map_or(JudgeTime::Now(now), JudgeTime::At);
-        Ok(Self {
-            policy,
-            references,
-            anchors: Anchors { simulated_root, ..Anchors::default() },
-            collateral,
-            time,
-        })
-    }
+pub(crate) fn references(paths: &[PathBuf]) -> Result<Vec<ReferenceValues>, Failure> {
+    let read = |path: &PathBuf| {
+        ReferenceValues::parse(&read(path, MAX_REFERENCE_BYTES)?)
+            .map_err(Failure::of(path, |path, source| Failure::Reference { path, source }))
+    };
+    paths.iter().map(read).collect()
+}
 
-    pub(crate) fn context(&self) -> Context<'_> {
-        Context {
-            policy: &self.policy,
-            references: &self.references,
-            anchors: &self.anchors,
-            collateral: self.collateral.as_ref(),
-            snp_collateral: None,
-            gpu_collateral: None,
-            time: self.time,
-        }
-    }
+pub(crate) fn collateral(path: &Path) -> Result<Collateral, Failure> {
+    Collateral::parse(&read(path, MAX_COLLATERAL_BYTES)?)
+        .map_err(|error| Failure::Collateral { path: path.to_owned(), reason: error.to_string() })
 }
 
 /// A certificate in DER, from a file in DER or PEM.
-fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = read(path, MAX_CERTIFICATE)?;
     let refused = || Failure::Root { path: path.to_owned() };
     if bytes.first() == Some(&0x30) {

@@ -1,6 +1,7 @@
 //! The verifier's program: judges evidence and receipts offline, with what its user brings.
 //!
-//! It opens files and nothing else. Nothing of the agent or the supervisor is in it.
+//! The library opens files and nothing else; connections are made by whoever gives it a [`Get`]. Nothing of the agent or
+//! the supervisor is in it.
 #![forbid(unsafe_code)]
 
 pub mod catalogue;
@@ -9,14 +10,49 @@ mod evidence;
 mod explain;
 mod failure;
 mod input;
+mod judge;
 mod measure;
+mod memory_file;
+mod online;
 mod receipt;
+
+use std::path::PathBuf;
 
 use clap::CommandFactory as _;
 
 pub use catalogue::all_codes;
 pub use cli::{Arguments, Command};
 pub use failure::Failure;
+pub use online::{Get, GetError};
+
+/// What a run depends on besides its command line.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The clock, in seconds since 1970.
+    pub now: u64,
+    /// Makes connections; a program without it judges with files only.
+    pub http: Option<&'a dyn Get>,
+    /// Where collateral is remembered unless the command line says otherwise.
+    pub memory: Option<&'a PathBuf>,
+}
+
+impl Surroundings<'_> {
+    /// No network and no memory.
+    pub fn offline(now: u64) -> Self {
+        Self { now, http: None, memory: None }
+    }
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let http = self.http.is_some();
+        f.debug_struct("Surroundings")
+            .field("now", &self.now)
+            .field("http", &http)
+            .field("memory", &self.memory)
+            .finish()
+    }
+}
 
 /// What the program prints and how it ends.
 #[derive(Debug)]
@@ -25,11 +61,11 @@ pub struct Report {
     pub accepted: bool,
 }
 
-/// Carries out one command; `now` is the clock's time in seconds since 1970.
-pub fn run(arguments: &Arguments, now: u64) -> Result<Report, Failure> {
+/// Carries out one command.
+pub fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Result<Report, Failure> {
     match &arguments.command {
-        Command::Evidence(command) => evidence::run(command, arguments.json, now),
-        Command::Receipt(command) => receipt::run(command, arguments.json, now),
+        Command::Evidence(command) => evidence::run(command, arguments.json, surroundings),
+        Command::Receipt(command) => receipt::run(command, arguments.json, surroundings),
         Command::Measure(command) => measure::run(command),
         Command::Explain(command) => explain::run(command, arguments.json),
         Command::Completions { shell } => Ok(completions(*shell)),

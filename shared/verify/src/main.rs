@@ -1,19 +1,34 @@
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "fetch")]
+mod fetch;
+
 use std::{
     io::Write as _,
+    path::PathBuf,
     process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use clap::Parser as _;
-use sealtune_verify::{Arguments, Failure, Report, run};
+use sealtune_verify::{Arguments, Failure, Report, Surroundings, run};
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A clock before 1970 is refused like every clock that is too early.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
-    match run(&arguments, now) {
+    let memory = state_directory().map(|folder| folder.join("sealtune/collateral-memory.json"));
+    #[cfg(feature = "fetch")]
+    let client = fetch::Client::new();
+    let surroundings = Surroundings {
+        now,
+        #[cfg(feature = "fetch")]
+        http: Some(&client),
+        #[cfg(not(feature = "fetch"))]
+        http: None,
+        memory: memory.as_ref(),
+    };
+    match run(&arguments, &surroundings) {
         Ok(Report { stdout, accepted }) => {
             // A closed pipe is the reader's choice; the exit code still says the outcome.
             let _ = std::io::stdout().write_all(stdout.as_bytes());
@@ -24,6 +39,12 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit_code())
         }
     }
+}
+
+/// Where programs keep what they must not forget (XDG base directories); relative paths do not count.
+fn state_directory() -> Option<PathBuf> {
+    let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    named("XDG_STATE_HOME").or_else(|| named("HOME").map(|home| home.join(".local/state")))
 }
 
 fn report(failure: &Failure, json: bool) {

@@ -4,17 +4,21 @@ use sealtune_receipt::{ReceiptPackage, Request, package::MAX_PACKAGE_BYTES, veri
 use sealtune_seal::commitment::Opening;
 
 use crate::{
-    Report,
+    Report, Surroundings,
     cli::ReceiptCommand,
-    evidence::answer,
     failure::Failure,
-    input::{self, JudgeInput},
+    input,
+    judge::{Judge, Part},
 };
 
 const MAX_OPENING_BYTES: usize = 64 * 1024 * 1024;
 
-pub(crate) fn run(command: &ReceiptCommand, json: bool, now: u64) -> Result<Report, Failure> {
-    let judge = JudgeInput::read(&command.judge, now)?;
+pub(crate) fn run(
+    command: &ReceiptCommand,
+    json: bool,
+    surroundings: &Surroundings<'_>,
+) -> Result<Report, Failure> {
+    let judge = Judge::read(&command.judge, surroundings)?;
     let bytes = input::read(&command.file, MAX_PACKAGE_BYTES)?;
     let package = ReceiptPackage::parse(&bytes)
         .map_err(Failure::of(&command.file, |path, source| Failure::Receipt { path, source }))?;
@@ -33,6 +37,14 @@ pub(crate) fn run(command: &ReceiptCommand, json: bool, now: u64) -> Result<Repo
         openings,
         result_sha256: command.result.as_deref().map(input::sha256).transpose()?,
     };
-    let verdict = verify_package(&package, &request, &judge.context()).verdict;
-    answer(&verdict, json)
+    let evidence = &package.evidence;
+    let mut parts = vec![
+        Part { name: "start.", bundle: &evidence.start },
+        Part { name: "receipt.", bundle: &evidence.receipt },
+    ];
+    parts.extend(evidence.offer.as_ref().map(|bundle| Part { name: "offer.", bundle }));
+    let verdicts = judge
+        .with_collateral_for(&evidence.receipt)?
+        .judge(&parts, |context| verify_package(&package, &request, context).verdict)?;
+    verdicts.report(json)
 }

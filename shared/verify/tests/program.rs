@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 
 use clap::Parser as _;
 use sealtune_seal::commitment::Opening;
-use sealtune_verify::{Arguments, Failure, Report, run};
+use sealtune_verify::{Arguments, Failure, Report, Surroundings, run};
 
 use scene::{Boot, DATASET, JOB, NOW, OFFER_NONCE, OWNER_NONCE, RESULT, commitment_key, job};
 
@@ -43,7 +43,7 @@ fn verify(directory: &Path, line: &str) -> Result<Report, Failure> {
             }
         }));
     let arguments = Arguments::try_parse_from(words).expect("a command line");
-    run(&arguments, NOW)
+    run(&arguments, &Surroundings::offline(NOW))
 }
 
 fn offer_line(rest: &str) -> String {
@@ -71,6 +71,32 @@ fn the_readme_shows_what_is_printed() {
     let files = files();
     let report = verify(files.path(), &offer_line("--simulated-root @root.der")).expect("judges");
     assert!(include_str!("../README.md").contains(&report.stdout), "{}", report.stdout);
+}
+
+#[test]
+fn policies_have_names() {
+    let files = files();
+    let line = |rest: &str| offer_line(&format!("--simulated-root @root.der {rest}"));
+    for name in ["strict", "0g", "dev"] {
+        let report = verify(files.path(), &line(&format!("--policy {name}"))).expect("judges");
+        assert!(report.accepted && report.stdout.contains(&format!("policy {name} (sha256 ")));
+    }
+    let unfilled = verify(files.path(), &line("--policy dstack")).expect_err("lists nothing");
+    assert_eq!((unfilled.exit_code(), unfilled.code()), (2, "ST-EVID-83"));
+    let digest = "22".repeat(32);
+    let filled = format!("--policy dstack --compose-hash {digest} --os-image {digest}");
+    let report = verify(files.path(), &line(&filled)).expect("judges");
+    assert!(report.stdout.contains("policy dstack (sha256 "));
+    let unread = verify(files.path(), &line(&format!("--os-image {digest}")));
+    assert_eq!(unread.expect_err("strict reads no such list").exit_code(), 2);
+    assert_eq!(verify(files.path(), &line("--policy lax")).expect_err("no file").exit_code(), 3);
+}
+
+#[test]
+fn a_program_without_a_client_says_so() {
+    let files = files();
+    let failure = verify(files.path(), &offer_line("--collateral fetch")).expect_err("no client");
+    assert_eq!((failure.exit_code(), failure.code()), (2, "ST-VRFY-09"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::Args;
+use sealtune_evidence::collateral::ServiceBase;
 use sealtune_job::JobId;
 use sealtune_seal::OwnerKey;
 
@@ -54,13 +55,22 @@ pub(crate) struct TrustOptions {
     #[arg(long, env = "SEALTUNE_REFERENCE", value_name = "FILE", help_heading = "Trust")]
     pub(crate) reference: Vec<PathBuf>,
 
-    /// Collateral that you fetched yourself [default: what the evidence brings]
+    /// Collateral that you fetched yourself [default: for a release, what Intel says now; else what the evidence brings]
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     pub(crate) collateral: Option<PathBuf>,
+
+    /// Whom to ask for collateral [default: Intel]
+    #[arg(long, env = "SEALTUNE_COLLATERAL_SERVICE", value_name = "URL", help_heading = "Trust",
+          value_parser = service)]
+    pub(crate) collateral_service: Option<ServiceBase>,
 
     /// Accept SIMULATED evidence under this root certificate: for tests, protects nothing
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     pub(crate) simulated_root: Option<PathBuf>,
+}
+
+fn service(text: &str) -> Result<ServiceBase, String> {
+    ServiceBase::parse(text).map_err(|error| error.to_string())
 }
 
 impl TrustOptions {
@@ -70,6 +80,7 @@ impl TrustOptions {
             references: self.reference.clone(),
             simulated_root: self.simulated_root.clone(),
             collateral: self.collateral.clone(),
+            collateral_service: self.collateral_service.clone(),
         })
     }
 }

@@ -3,6 +3,7 @@
 mod address;
 mod calls;
 mod clock;
+mod collateral;
 mod connection;
 pub(crate) mod dataset;
 #[cfg(test)]

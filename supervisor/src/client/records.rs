@@ -166,6 +166,11 @@ impl Records {
         self.directory.join(format!("{job}.json"))
     }
 
+    /// How new the collateral was that jobs were released by.
+    pub(crate) fn collateral_memory_path(&self) -> PathBuf {
+        self.directory.with_file_name("collateral-memory.json")
+    }
+
     /// Where a job's sealed dataset waits until it is uploaded.
     pub(crate) fn sealed_dataset_path(&self, job: JobId) -> PathBuf {
         self.directory.join(format!("{job}.dataset.sealed"))

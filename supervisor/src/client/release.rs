@@ -12,7 +12,7 @@ use tokio::time::{Duration, Instant};
 use super::{
     CliError, ClientError, Connection, JobRecord, Progress, Records,
     calls::LONG_POLL,
-    clock, dataset,
+    clock, collateral, dataset,
     records::ReleaseRecord,
     trust::{self, Question, Trust},
 };
@@ -100,7 +100,24 @@ impl Releaser<'_> {
         let bytes = self.connection.offer(job, nonce).await?;
         let image = record.terms.image.verity_root;
         let question = Question { nonce, asked_at, job, attempt: view.attempt, image };
-        let judged = trust::judge_offer(self.trust, &bytes, &question)?;
+        let bundle = trust::parse(&bytes)?;
+        let fresh = match collateral::newest(self.trust, &bundle, asked_at).await {
+            None => None,
+            Some(Ok(collateral)) => Some(collateral),
+            Some(Err(reason)) => {
+                self.progress.note(format!("collateral: {reason}; judging with the provider's"));
+                None
+            }
+        };
+        let mut judged = trust::judge_offer(self.trust, &bundle, fresh.as_ref(), &question);
+        collateral::remember(
+            &self.records.collateral_memory_path(),
+            self.trust,
+            &bundle,
+            fresh.as_ref(),
+            asked_at,
+            &mut judged.appraisal.verdict,
+        )?;
         // Every finding, the policy, and what it tolerates: before anything is released.
         self.progress.note(judged.appraisal.verdict.render().trim_end());
         if !judged.is_accepted() {

@@ -4,8 +4,11 @@ use std::path::{Path, PathBuf};
 
 use sealtune_evidence::{
     Anchors, Appraisal, Claims, Collateral, Context, EvidenceBundle, Expectation, JudgeTime,
-    Policy, Purpose, ReferenceValues, appraise, bundle::MAX_BUNDLE_BYTES,
-    collateral::MAX_COLLATERAL_BYTES, policy::MAX_POLICY_BYTES, reference::MAX_REFERENCE_BYTES,
+    Policy, Purpose, ReferenceValues, appraise,
+    bundle::MAX_BUNDLE_BYTES,
+    collateral::{MAX_COLLATERAL_BYTES, ServiceBase},
+    policy::MAX_POLICY_BYTES,
+    reference::MAX_REFERENCE_BYTES,
 };
 use sealtune_job::{Hex, JobId};
 
@@ -20,6 +23,8 @@ pub(crate) struct TrustFiles {
     pub(crate) references: Vec<PathBuf>,
     pub(crate) simulated_root: Option<PathBuf>,
     pub(crate) collateral: Option<PathBuf>,
+    /// Whom to ask for collateral instead of Intel.
+    pub(crate) collateral_service: Option<ServiceBase>,
 }
 
 #[derive(Debug)]
@@ -28,6 +33,8 @@ pub(crate) struct Trust {
     pub(crate) references: Vec<ReferenceValues>,
     pub(crate) anchors: Anchors,
     pub(crate) collateral: Option<Collateral>,
+    /// Where newer collateral is to be had.
+    pub(crate) service: ServiceBase,
 }
 
 impl Trust {
@@ -57,12 +64,9 @@ impl Trust {
                 Some(collateral)
             }
         };
-        Ok(Self {
-            policy,
-            references,
-            anchors: Anchors { simulated_root, ..Anchors::default() },
-            collateral,
-        })
+        let service = files.collateral_service.clone().unwrap_or_else(ServiceBase::intel);
+        let anchors = Anchors { simulated_root, ..Anchors::default() };
+        Ok(Self { policy, references, anchors, collateral, service })
     }
 
     pub(crate) fn context(&self, now: u64) -> Context<'_> {
@@ -167,12 +171,13 @@ pub(crate) struct Question {
     pub(crate) image: Hex<32>,
 }
 
+/// `fresh` is collateral that was fetched for this offer.
 pub(crate) fn judge_offer(
     trust: &Trust,
-    bytes: &[u8],
+    bundle: &EvidenceBundle,
+    fresh: Option<&Collateral>,
     question: &Question,
-) -> Result<Judged, ClientError> {
-    let bundle = parse(bytes)?;
+) -> Judged {
     let mut expectation = Expectation::new(Purpose::Offer, Some(question.nonce.0.into()));
     expectation.asked_at = Some(question.asked_at);
     expectation.layer_roots = vec![question.image.0.into()];
@@ -181,8 +186,9 @@ pub(crate) fn judge_offer(
         expectation.job = Some((*question.job.as_bytes()).into());
         expectation.attempt = Some(question.attempt);
     }
-    let appraisal = appraise(&bundle, &expectation, &trust.context(clock::now()));
-    Ok(Judged { appraisal })
+    let mut context = trust.context(clock::now());
+    context.collateral = fresh.or(context.collateral);
+    Judged { appraisal: appraise(bundle, &expectation, &context) }
 }
 
 pub(crate) fn judge_identity(

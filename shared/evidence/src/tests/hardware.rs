@@ -11,10 +11,10 @@ use crate::{
     event_log::EventLog, quote::without_padding,
 };
 
-const UP_TO_DATE_AT: u64 = 1_772_708_331;
+pub(super) const UP_TO_DATE_AT: u64 = 1_772_708_331;
 
 /// The bytes of a vector, or why the test is skipped.
-fn vector(name: &str) -> Option<Vec<u8>> {
+pub(super) fn vector(name: &str) -> Option<Vec<u8>> {
     let root = std::env::var_os("SEALTUNE_VECTORS").map_or_else(
         || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")),
         PathBuf::from,
@@ -27,7 +27,7 @@ fn vector(name: &str) -> Option<Vec<u8>> {
     bytes
 }
 
-fn quote_of(report: &[u8], field: &str) -> Vec<u8> {
+pub(super) fn quote_of(report: &[u8], field: &str) -> Vec<u8> {
     let report: Value = serde_json::from_slice(report).expect("JSON");
     hex::decode(report[field].as_str().expect("hex")).expect("hex")
 }

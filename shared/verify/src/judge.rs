@@ -1,0 +1,187 @@
+//! Judging with what the user brought: at the clock, or at a time of his and at the clock beside it.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use sealtune_evidence::{
+    Anchors, Collateral, Context, EvidenceBundle, JudgeTime, Policy, ReferenceValues, Verdict,
+    collateral::{Code, CollateralFacts, ServiceBase, Update},
+    verdict::Findings,
+};
+use serde::Serialize;
+
+use crate::{
+    Get, Report, Surroundings,
+    cli::{CollateralSource, JudgeOptions},
+    failure::Failure,
+    input,
+    memory_file::MemoryFile,
+    online,
+};
+
+/// A part of what is judged, with what its claims are prefixed by.
+pub(crate) struct Part<'a> {
+    pub(crate) name: &'static str,
+    pub(crate) bundle: &'a EvidenceBundle,
+}
+
+/// Everything that [`JudgeOptions`] names.
+pub(crate) struct Judge<'a> {
+    policy: Policy,
+    references: Vec<ReferenceValues>,
+    anchors: Anchors,
+    /// The user's own.
+    collateral: Option<Collateral>,
+    /// Set until it is done.
+    fetch: Option<(&'a dyn Get, ServiceBase, Update)>,
+    /// Fetched collateral is of today: it says nothing about another time.
+    fetched: bool,
+    memory: Option<PathBuf>,
+    at: Option<u64>,
+    now: u64,
+}
+
+/// At the time that was asked for, and with `--at` at the clock besides.
+#[derive(Debug, Serialize)]
+pub(crate) struct Verdicts {
+    at: Verdict,
+    now: Verdict,
+}
+
+pub(crate) enum Judged {
+    Now(Verdict),
+    Both(Box<Verdicts>),
+}
+
+impl<'a> Judge<'a> {
+    pub(crate) fn read(
+        options: &JudgeOptions,
+        surroundings: &Surroundings<'a>,
+    ) -> Result<Self, Failure> {
+        let policy = input::policy(options)?;
+        let references = input::references(&options.reference)?;
+        let simulated_root =
+            options.simulated_root.as_deref().map(input::certificate).transpose()?;
+        let (mut collateral, mut fetch) = (None, None);
+        match &options.collateral {
+            None => {}
+            Some(CollateralSource::File(path)) => collateral = Some(input::collateral(path)?),
+            Some(CollateralSource::Fetch(update)) => {
+                let http = surroundings.http.ok_or(Failure::NoClient)?;
+                fetch = Some((http, options.collateral_service.clone(), *update));
+            }
+        }
+        let memory = match (&options.memory, options.no_memory) {
+            (_, true) => None,
+            (Some(path), false) => Some(path.clone()),
+            (None, false) => surroundings.memory.cloned(),
+        };
+        Ok(Self {
+            policy,
+            references,
+            anchors: Anchors { simulated_root, ..Anchors::default() },
+            collateral,
+            fetched: fetch.is_some(),
+            fetch,
+            memory,
+            at: options.at,
+            now: surroundings.now,
+        })
+    }
+
+    /// Asks the service, if the user said so.
+    pub(crate) fn with_collateral_for(mut self, bundle: &EvidenceBundle) -> Result<Self, Failure> {
+        if let Some((http, base, update)) = self.fetch.take() {
+            self.collateral = Some(online::collateral(http, &base, update, &bundle.quote.0)?);
+        }
+        Ok(self)
+    }
+
+    pub(crate) fn judge(
+        &self,
+        parts: &[Part<'_>],
+        judge: impl Fn(&Context<'_>) -> Verdict,
+    ) -> Result<Judged, Failure> {
+        let mut now = judge(&self.context(JudgeTime::Now(self.now)));
+        self.remember(parts, &mut now)?;
+        let Some(at) = self.at else { return Ok(Judged::Now(now)) };
+        let mut then = judge(&self.context(JudgeTime::At(at)));
+        if !then.simulated {
+            let mut findings = Findings::default();
+            findings.open("collateral-memory", "", Code::NotRemembered, "");
+            then.add(findings);
+        }
+        Ok(Judged::Both(Box::new(Verdicts { at: then, now })))
+    }
+
+    fn context(&self, time: JudgeTime) -> Context<'_> {
+        let of_this_time = matches!(time, JudgeTime::Now(_)) || !self.fetched;
+        Context {
+            policy: &self.policy,
+            references: &self.references,
+            anchors: &self.anchors,
+            collateral: self.collateral.as_ref().filter(|_| of_this_time),
+            snp_collateral: None,
+            gpu_collateral: None,
+            time,
+        }
+    }
+
+    /// Holds the collateral of every part against the memory, and keeps what is newer. Simulated platforms leave no trace.
+    fn remember(&self, parts: &[Part<'_>], verdict: &mut Verdict) -> Result<(), Failure> {
+        let facts: Vec<_> = parts
+            .iter()
+            .filter_map(|part| {
+                let collateral = self.collateral.as_ref().or(part.bundle.collateral.as_ref())?;
+                let quote = &part.bundle.quote.0;
+                let facts =
+                    CollateralFacts::of_hardware(quote, collateral, &self.anchors, self.now)?;
+                Some((part.name, facts))
+            })
+            .collect();
+        if facts.is_empty() {
+            return Ok(());
+        }
+        let Some(path) = &self.memory else {
+            let mut findings = Findings::default();
+            findings.open("collateral-memory", "", Code::NoMemory, "");
+            verdict.add(findings);
+            return Ok(());
+        };
+        let file = MemoryFile::open(path)?;
+        let (findings, newest) = file.memory().hold(facts);
+        file.replace(&newest)?;
+        verdict.add(findings);
+        Ok(())
+    }
+}
+
+impl Judged {
+    /// The verdict that was asked for decides: with `--at`, the one at that time.
+    pub(crate) fn report(&self, json: bool) -> Result<Report, Failure> {
+        let (stdout, accepted) = match self {
+            Self::Now(verdict) if json => (line(verdict)?, verdict.is_accepted()),
+            Self::Now(verdict) => (verdict.render(), verdict.is_accepted()),
+            Self::Both(both) if json => (line(both)?, both.at.is_accepted()),
+            Self::Both(both) => (both.render(), both.at.is_accepted()),
+        };
+        Ok(Report { stdout, accepted })
+    }
+}
+
+impl Verdicts {
+    /// Both in full, and in one line what they come to.
+    fn render(&self) -> String {
+        let word = |verdict: &Verdict| if verdict.is_accepted() { "ACCEPTED" } else { "REJECTED" };
+        let mark = if self.at.simulated || self.now.simulated { "SIMULATED " } else { "" };
+        let mut text = format!("{}\nThe same now:\n\n{}\n", self.at.render(), self.now.render());
+        let _ = writeln!(text, "{mark}good then: {}", word(&self.at));
+        let _ = writeln!(text, "{mark}would pass now: {}", word(&self.now));
+        text
+    }
+}
+
+fn line(value: &impl Serialize) -> Result<String, Failure> {
+    let mut text = serde_json::to_string(value).map_err(Failure::Write)?;
+    text.push('\n');
+    Ok(text)
+}

@@ -1,0 +1,94 @@
+//! The memory of collateral on disk: read and replaced under a lock, so that two programs at once forget nothing.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use sealtune_evidence::collateral::{CollateralMemory, memory::MAX_MEMORY_BYTES};
+
+use crate::failure::Failure;
+
+/// Held as long as this lives.
+pub(crate) struct MemoryFile {
+    path: PathBuf,
+    memory: CollateralMemory,
+    _lock: File,
+}
+
+impl MemoryFile {
+    /// An absent file is an empty memory; an unreadable one is an error.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let failed =
+            |path: &Path| Failure::of(path, |path, source| Failure::MemoryFile { path, source });
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed(folder))?;
+        }
+        let lock_path = beside(path, ".lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .and_then(|file| file.lock().map(|()| file))
+            .map_err(failed(&lock_path))?;
+        let memory = match read(path).map_err(failed(path))? {
+            None => CollateralMemory::default(),
+            Some(bytes) => CollateralMemory::parse(&bytes)
+                .map_err(Failure::of(path, |path, source| Failure::Memory { path, source }))?,
+        };
+        Ok(Self { path: path.to_owned(), memory, _lock: lock })
+    }
+
+    pub(crate) fn memory(&self) -> &CollateralMemory {
+        &self.memory
+    }
+
+    pub(crate) fn replace(&self, memory: &CollateralMemory) -> Result<(), Failure> {
+        if *memory == self.memory {
+            return Ok(());
+        }
+        let bytes = memory
+            .to_bytes()
+            .map_err(Failure::of(&self.path, |path, source| Failure::Memory { path, source }))?;
+        self.write(&bytes)
+            .map_err(Failure::of(&self.path, |path, source| Failure::MemoryFile { path, source }))
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        let temporary = beside(&self.path, ".new");
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, &self.path)?;
+        // The new name is on disk once its folder is.
+        match self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            Some(folder) => File::open(folder)?.sync_all(),
+            None => File::open(".")?.sync_all(),
+        }
+    }
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_MEMORY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
+}

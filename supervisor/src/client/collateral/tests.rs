@@ -1,0 +1,172 @@
+use std::path::PathBuf;
+
+use sealtune_evidence::{
+    Anchors, EventLog, HexBytes, ImageIdentity, Policy, Tee, base64_bytes::Base64Bytes,
+    quote::without_padding, verdict::Findings,
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::*;
+
+/// When the collateral of the vectors was valid.
+const THEN: u64 = 1_772_708_331;
+
+fn vector(name: &str) -> Option<Vec<u8>> {
+    let root = std::env::var_os("SEALTUNE_VECTORS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
+        PathBuf::from,
+    );
+    let path = root.join(name);
+    let bytes = std::fs::read(&path).ok();
+    if bytes.is_none() {
+        println!("skipped: no vector {}", path.display());
+    }
+    bytes
+}
+
+/// A real quote with the collateral of its day; the rest of the bundle is not looked at here.
+fn real() -> Option<EvidenceBundle> {
+    let report: Value =
+        serde_json::from_slice(&vector("tdx/gpu-vm-local-sgx.quote-report.json")?).expect("JSON");
+    let quote = hex::decode(report["quote"].as_str().expect("hex")).expect("hex");
+    let collateral = vector("tdx/gpu-vm-local-sgx.collateral.json")?;
+    Some(EvidenceBundle {
+        version: 1,
+        tee: Tee::Tdx,
+        quote: Base64Bytes(without_padding(&quote).expect("a quote").to_vec()),
+        event_log: EventLog::default(),
+        launch: Base64Bytes(vec![]),
+        claims: Base64Bytes(vec![]),
+        image: ImageIdentity { name: "a".into(), version: "1".into() },
+        gpu: vec![],
+        collateral: Some(Collateral::parse(&collateral).expect("collateral")),
+        snp_collateral: None,
+        gpu_collateral: None,
+    })
+}
+
+fn trust(service: &str) -> Trust {
+    Trust {
+        policy: Policy::strict(),
+        references: vec![],
+        anchors: Anchors::default(),
+        collateral: None,
+        service: ServiceBase::parse(service).expect("an address"),
+    }
+}
+
+fn percent_encode(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// A cache that answers four questions, or with `refuse` none.
+async fn service(collateral: &Collateral, refuse: bool) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let chain = percent_encode(&collateral.tcb_info_issuer_chain);
+    let signed = |name: &str, inner: &str, signature: &HexBytes| {
+        format!("{{\"{name}\":{inner},\"signature\":\"{signature:?}\"}}").into_bytes()
+    };
+    let pages = [
+        ("/sgx/certification/v4/pckcrl?", "SGX-PCK-CRL-Issuer-Chain", collateral.pck_crl.0.clone()),
+        (
+            "/tdx/certification/v4/tcb?fmspc=90C06F000000&update=early",
+            "TCB-Info-Issuer-Chain",
+            signed("tcbInfo", &collateral.tcb_info, &collateral.tcb_info_signature),
+        ),
+        (
+            "/tdx/certification/v4/qe/identity?",
+            "SGX-Enclave-Identity-Issuer-Chain",
+            signed("enclaveIdentity", &collateral.qe_identity, &collateral.qe_identity_signature),
+        ),
+        (
+            "/sgx/certification/v4/rootcacrl",
+            "X-None",
+            hex::encode(&collateral.root_ca_crl.0).into_bytes(),
+        ),
+    ];
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                match stream.read_u8().await {
+                    Ok(byte) => request.push(byte),
+                    Err(_) => break,
+                }
+            }
+            let text = String::from_utf8_lossy(&request).into_owned();
+            let path = text.split(' ').nth(1).unwrap_or_default();
+            let page = pages.iter().find(|(start, _, _)| !refuse && path.starts_with(start));
+            let (status, header, body) = match page {
+                Some((_, name, body)) => ("200 OK", format!("{name}: {chain}\r\n"), body.clone()),
+                None => ("503 Busy", String::new(), vec![]),
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\n{header}Content-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.write_all(&body).await;
+        }
+    });
+    address
+}
+
+fn install_provider() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+#[tokio::test]
+async fn real_machines_are_asked_about_and_others_are_not() {
+    let Some(bundle) = real() else { return };
+    install_provider();
+    let collateral = bundle.collateral.clone().expect("collateral");
+    let good = trust(&service(&collateral, false).await);
+    let fetched = newest(&good, &bundle, THEN).await.expect("asked").expect("answered");
+    assert_eq!(fetched.tcb_info, collateral.tcb_info);
+    assert_eq!(fetched.root_ca_crl, collateral.root_ca_crl);
+    // Also where the sender brought none.
+    let bare = EvidenceBundle { collateral: None, ..bundle.clone() };
+    assert!(newest(&good, &bare, THEN).await.is_some_and(|fetched| fetched.is_ok()));
+    let busy = trust(&service(&collateral, true).await);
+    let reason = newest(&busy, &bundle, THEN).await.expect("asked").expect_err("busy");
+    assert!(reason.contains("503"), "{reason}");
+    // What does not verify is refused anyway.
+    let mut broken = bundle.clone();
+    broken.quote.0[700] ^= 1;
+    assert!(newest(&good, &broken, THEN).await.is_none());
+    // The customer's own file comes first.
+    let own = Trust { collateral: Some(collateral), ..trust("http://127.0.0.1:9") };
+    assert!(newest(&own, &bundle, THEN).await.is_none());
+}
+
+#[test]
+fn what_was_seen_may_not_fall() {
+    let Some(bundle) = real() else { return };
+    let folder = tempfile::tempdir().expect("a directory");
+    let path = folder.path().join("state/collateral-memory.json");
+    let trust = trust("http://127.0.0.1:9");
+    let judged = |now| {
+        let mut findings = Findings::default();
+        findings.affirm("quote", "", "test", "");
+        let mut verdict = findings.into_verdict("test", false, Policy::strict().identity(), THEN);
+        remember(&path, &trust, &bundle, None, now, &mut verdict).map(|()| verdict)
+    };
+    // Collateral that is not valid now is no knowledge.
+    assert!(judged(THEN + 60 * 86_400).expect("judges").is_accepted() && !path.exists());
+    assert!(judged(THEN).expect("judges").is_accepted());
+    assert!(judged(THEN).expect("judges").finding("collateral-memory").is_some());
+    let kept = std::fs::read_to_string(&path).expect("remembered");
+    let raised = kept.replacen("\"platform\":", "\"platform\":9", 1);
+    std::fs::write(&path, &raised).expect("writes");
+    let verdict = judged(THEN).expect("judges");
+    assert!(!verdict.is_accepted());
+    assert_eq!(verdict.codes().collect::<Vec<_>>(), ["ST-COLL-08"]);
+    assert_eq!(std::fs::read_to_string(&path).expect("reads"), raised, "nothing was forgotten");
+    std::fs::write(&path, "{}").expect("writes");
+    assert_eq!(judged(THEN).expect_err("unreadable").code, "ST-COLL-09");
+}
