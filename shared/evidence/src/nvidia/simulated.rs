@@ -24,9 +24,9 @@ use crate::{
 };
 use pki::{Authority, Draft};
 
-#[cfg(test)]
-pub(crate) use report::pem;
 pub use report::{Report, SimulatedGpu};
+#[cfg(test)]
+pub(crate) use report::{dice, pem};
 pub use rim::RimDraft;
 pub use status::{OcspDraft, SaidStatus, Signer};
 

@@ -183,7 +183,7 @@ pub(crate) fn pem(chain: &[Vec<u8>]) -> String {
 }
 
 /// Hopper's form of the DICE extension.
-fn dice(identity: &[u8; 97], fwid: &[u8; 48]) -> Vec<u8> {
+pub(crate) fn dice(identity: &[u8; 97], fwid: &[u8; 48]) -> Vec<u8> {
     let mut spki = hex::decode(P384_SPKI_PREFIX).unwrap_or_default();
     spki.extend(identity);
     let fwid = tlv_all(SEQUENCE, &[tlv(OID, SHA384), tlv(OCTET_STRING, fwid)]);

@@ -78,7 +78,12 @@ impl SimulatedNvidia {
             Signer::Delegate => Some(issuer.issue(delegate.for_ocsp())?),
             Signer::Undelegated => Some(issuer.issue(delegate)?),
             Signer::Ended => {
-                let ended = Draft::signer("SIMULATED OCSP Responder", &[77], from, self.now - 1);
+                let ended = Draft::signer(
+                    "SIMULATED OCSP Responder",
+                    &[77],
+                    from,
+                    self.now.saturating_sub(1),
+                );
                 Some(issuer.issue(ended.for_ocsp())?)
             }
             Signer::Stranger => {

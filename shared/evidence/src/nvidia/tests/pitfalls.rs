@@ -14,7 +14,7 @@ use crate::{
         nonce::gpu_nonce,
         rules::Presence,
         simulated::{
-            Report, SimulatedGpu, SimulatedNvidia,
+            Report, SimulatedGpu, SimulatedNvidia, dice, firmware_digest,
             pki::{Authority, Draft},
         },
         transcript::Transcript,
@@ -316,18 +316,84 @@ fn every_broken_chain_has_its_code() {
     assert!(verdict.has(Code::Signature) && !verdict.is_accepted());
 }
 
+/// A GPU's identity, or its leaf, made in every way that it may not be.
 #[test]
-fn an_identity_that_may_not_sign_and_dates_are_refused() {
+fn certificates_that_may_not_sign_are_refused() {
+    use rcgen::{BasicConstraints, CustomExtension, IsCa, KeyUsagePurpose};
     let mut scene = Scene::new(1);
-    let maker = &scene.maker;
-    let draft = Draft::signer("GH100 SIMULATED GSP BROM", &[0x41, 1], NOW - 1000, NOW + 1000);
-    let identity: Authority = maker.provisioner.issue(draft).expect("a certificate");
-    let gpu =
-        SimulatedGpu::under(maker, identity, Some(crate::nvidia::simulated::firmware_digest()))
-            .expect("a GPU");
-    let evidence = gpu.evidence("gpu-0", &Report::new(NONCE)).expect("evidence");
-    let verdict = scene.judge(&[evidence]).verdict;
-    assert!(verdict.has(Code::ChainAuthority) && !verdict.is_accepted());
+    let (from, to) = (NOW - 1000, NOW + 1000);
+    let fwid = firmware_digest();
+    let identity = || Draft::authority("GH100 SIMULATED GSP BROM", &[0x41, 1], from, to);
+    let leaf = || Draft::signer("GH100 SIMULATED GSP FMC LF", &[5], from, to);
+    let finding = |scene: &Scene, gpu: &SimulatedGpu| {
+        let evidence = gpu.evidence("gpu-0", &Report::new(NONCE)).expect("evidence");
+        let verdict = scene.judge(&[evidence]).verdict;
+        verdict.finding("gpu.0.chain").expect("judged").code
+    };
+    let with_identity = |scene: &Scene, draft: Draft| {
+        let identity = scene.maker.provisioner.issue(draft).expect("a certificate");
+        SimulatedGpu::under(&scene.maker, identity, Some(fwid)).expect("a GPU")
+    };
+    assert_eq!(finding(&scene, &with_identity(&scene, identity())), None);
+    type Change = fn(&mut Draft);
+    let changes: &[(Code, Change)] = &[
+        (Code::ChainAuthority, |draft| draft.params.is_ca = IsCa::NoCa),
+        (Code::ChainAuthority, |draft| draft.params.is_ca = IsCa::ExplicitNoCa),
+        (Code::ChainAuthority, |draft| draft.params.key_usages = vec![KeyUsagePurpose::CrlSign]),
+        (Code::ChainAuthority, |draft| {
+            let mut unknown = CustomExtension::from_oid_content(&[2, 5, 29, 99], vec![5, 0]);
+            unknown.set_criticality(true);
+            draft.params.custom_extensions = vec![unknown];
+        }),
+    ];
+    for (at, (code, change)) in changes.iter().enumerate() {
+        let mut draft = identity();
+        change(&mut draft);
+        let gpu = with_identity(&scene, draft);
+        assert_eq!(finding(&scene, &gpu), Some(code.as_str()), "identity {at}");
+    }
+    for (from, to) in [(NOW - 1000, NOW - 1), (NOW + 1, NOW + 1000)] {
+        let draft = Draft::authority("GH100 SIMULATED GSP BROM", &[0x41, 1], from, to);
+        let gpu = with_identity(&scene, draft);
+        assert_eq!(finding(&scene, &gpu), Some(Code::ChainTime.as_str()));
+    }
+
+    let with_leaf = |scene: &Scene, draft: fn(Draft, &Authority) -> Draft| {
+        let identity = scene.maker.provisioner.issue(identity()).expect("a certificate");
+        let leaf = identity.issue(draft(leaf(), &identity)).expect("a certificate");
+        let mut gpu = SimulatedGpu::under(&scene.maker, identity, Some(fwid)).expect("a GPU");
+        gpu.chain[0] = leaf.der.clone();
+        gpu.leaf = leaf;
+        gpu
+    };
+    let good =
+        with_leaf(&scene, |leaf, above| leaf.with_dice(dice(&above.point(), &firmware_digest())));
+    assert_eq!(finding(&scene, &good), None);
+    let other_identity =
+        with_leaf(&scene, |leaf, _| leaf.with_dice(dice(&[4; 97], &firmware_digest())));
+    assert_eq!(finding(&scene, &other_identity), Some(Code::ChainAuthority.as_str()));
+    let authority = with_leaf(&scene, |mut leaf, above| {
+        leaf.params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        leaf.with_dice(dice(&above.point(), &firmware_digest()))
+    });
+    assert_eq!(finding(&scene, &authority), Some(Code::ChainAuthority.as_str()));
+    let no_signer = with_leaf(&scene, |mut leaf, above| {
+        leaf.params.key_usages = vec![KeyUsagePurpose::KeyAgreement];
+        leaf.with_dice(dice(&above.point(), &firmware_digest()))
+    });
+    assert_eq!(finding(&scene, &no_signer), Some(Code::ChainAuthority.as_str()));
+
+    // One authority below the provisioner, where it allows none.
+    let mut draft = Draft::authority("SIMULATED GH100 Provisioner ICA 2", &[9], from, to);
+    draft.params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    scene.maker.provisioner = scene.maker.identity.issue(draft).expect("a certificate");
+    let gpu = with_identity(&scene, identity());
+    assert_eq!(finding(&scene, &gpu), Some(Code::ChainAuthority.as_str()));
+}
+
+#[test]
+fn chains_are_judged_at_the_given_time() {
+    let mut scene = Scene::new(1);
     for time in [NOW - 2 * 365 * 86_400, NOW + 21 * 365 * 86_400] {
         scene.time = time;
         let verdict = scene.judge(&[scene.evidence(0)]).verdict;
