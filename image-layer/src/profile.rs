@@ -16,8 +16,10 @@ pub enum Profile {
 pub const RELEASE: &str = env!("CARGO_PKG_VERSION");
 
 // One line per release and profile, for ever: RTMR2 is compared as a whole register.
+// `no_timer_check`: on a busy host an emulated timer may be too late for the kernel's test of it, which then panics. KVM
+// guests leave that test out by themselves.
 const DEV_LINE: &str = "console=ttyS0 sealtune.profile=dev ia32_emulation=0 no-kvmclock tsc=reliable \
-                        random.trust_bootloader=off panic=-1 oops=panic loglevel=4";
+                        random.trust_bootloader=off panic=-1 oops=panic no_timer_check loglevel=4";
 const PROD_LINE: &str = "sealtune.profile=prod ia32_emulation=0 no-kvmclock tsc=reliable \
                          random.trust_bootloader=off panic=-1 oops=panic loglevel=0";
 
@@ -57,7 +59,7 @@ mod tests {
     fn the_lines_of_this_release() {
         assert_eq!(
             Profile::Dev.command_line(),
-            "console=ttyS0 sealtune.profile=dev ia32_emulation=0 no-kvmclock tsc=reliable random.trust_bootloader=off panic=-1 oops=panic loglevel=4"
+            "console=ttyS0 sealtune.profile=dev ia32_emulation=0 no-kvmclock tsc=reliable random.trust_bootloader=off panic=-1 oops=panic no_timer_check loglevel=4"
         );
         assert_eq!(
             Profile::Prod.command_line(),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
-    Stage,
+    SmallDisk, Stage,
     command::{Answer, tell},
     patience::{BOOT, SOON, until},
     processes::{self, VmProcess},
@@ -21,13 +21,15 @@ use crate::{
 pub struct Options {
     pub max_vms: u32,
     pub release_deadline: u32,
+    /// Other training layers than the stage's.
+    pub layers: Option<PathBuf>,
     /// More words for `sealtune serve`.
     pub more: Vec<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_vms: 1, release_deadline: 600, more: Vec::new() }
+        Self { max_vms: 1, release_deadline: 600, layers: None, more: Vec::new() }
     }
 }
 
@@ -35,6 +37,8 @@ impl Default for Options {
 pub struct Daemon {
     stage: Stage,
     options: Options,
+    /// Where its state is on a disk of its own. Unmounted before the folder is removed.
+    disk: Option<SmallDisk>,
     folder: TempDir,
     /// Where it listens: any port at first, then always the same.
     listen: String,
@@ -45,11 +49,29 @@ impl Daemon {
     /// A running daemon, with nothing in it.
     #[track_caller]
     pub fn start(stage: &Stage, options: Options) -> Self {
-        let folder = tempfile::Builder::new().prefix("story-").tempdir().expect("a folder");
-        let listen = "127.0.0.1:0".to_owned();
-        let mut daemon = Self { stage: stage.clone(), options, folder, listen, process: None };
+        let mut daemon = Self::new(stage, options);
         daemon.start_again();
         daemon
+    }
+
+    /// With its state on a disk of so many MiB; or why there can be none.
+    #[track_caller]
+    pub fn start_on_small_disk(stage: &Stage, options: Options, mib: u32) -> Result<Self, String> {
+        let mut daemon = Self::new(stage, options);
+        daemon.disk = Some(SmallDisk::mount(daemon.state(), mib)?);
+        daemon.start_again();
+        Ok(daemon)
+    }
+
+    fn new(stage: &Stage, options: Options) -> Self {
+        let folder = tempfile::Builder::new().prefix("story-").tempdir().expect("a folder");
+        let (stage, listen) = (stage.clone(), "127.0.0.1:0".to_owned());
+        Self { stage, options, disk: None, folder, listen, process: None }
+    }
+
+    /// The disk that its state is on, if that is one of its own.
+    pub fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("a disk of its own")
     }
 
     /// After [`Daemon::kill`]: a new process on the same state.
@@ -79,7 +101,8 @@ impl Daemon {
         let mut serve = Command::new(&stage.sealtune);
         serve.arg("serve").arg("--state-dir").arg(self.state()).arg("--socket").arg(self.socket());
         serve.args(["--listen", &self.listen, "--accelerator", "tcg"]);
-        serve.arg("--image").arg(&stage.image).arg("--layers").arg(&stage.layers);
+        let layers = self.options.layers.as_ref().unwrap_or(&stage.layers);
+        serve.arg("--image").arg(&stage.image).arg("--layers").arg(layers);
         serve.arg("--vsock-helper").arg(&stage.vsock_helper);
         serve.arg("--firmware").arg(&stage.firmware);
         serve.args(["--vcpus", &stage.vcpus.to_string()]);
@@ -222,15 +245,21 @@ impl Drop for Daemon {
 }
 
 impl Daemon {
-    /// The ends of the VMs' consoles, for whoever has to find out what went wrong.
+    /// The ends of what the VMs and their processes wrote, for whoever has to find out what went wrong.
     fn keep_consoles(&self) {
         let run = self.state().join("run");
         for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
-            let console = std::fs::read(entry.path().join("console.log")).unwrap_or_default();
-            let text = String::from_utf8_lossy(&console);
-            let lines: Vec<&str> = text.lines().collect();
-            let tail = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n");
-            eprintln!("console of {} ends so:\n{tail}", entry.file_name().to_string_lossy());
+            for name in ["console.log", "qemu.log", "vsock.log"] {
+                let log = std::fs::read(entry.path().join(name)).unwrap_or_default();
+                let text = String::from_utf8_lossy(&log);
+                let lines: Vec<&str> = text.lines().collect();
+                let tail = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default();
+                eprintln!(
+                    "{name} of {} ends so:\n{}",
+                    entry.file_name().to_string_lossy(),
+                    tail.join("\n")
+                );
+            }
         }
     }
 }

@@ -4,44 +4,15 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
-    time::Duration,
+    path::Path,
 };
 
 use sealtune_job::Hex;
-use sealtune_tests::{Daemon, Options, SOON, stage_or_skip, until};
+use sealtune_tests::{Daemon, Options, SOON, find_door, knock, stage_or_skip, until};
 use sealtune_wire::{
-    AGENT_PORT,
     frame::{self, CONTROL_LIMIT, HELLO_LIMIT},
     hello::{AgentHello, Answer, Magic, ProtocolRange, Purpose, SupervisorHello},
 };
-
-/// The socket of `vhost-device-vsock` for the daemon's only VM.
-fn door(daemon: &Daemon, vm: &str) -> PathBuf {
-    let near = daemon.state().join("run").join(vm).join("host");
-    if near.exists() { near } else { far_door(vm) }
-}
-
-/// Where the state directory's path is too long for a socket.
-fn far_door(vm: &str) -> PathBuf {
-    let entries = std::fs::read_dir(std::env::temp_dir()).expect("a temporary directory");
-    let mut doors = entries.flatten().map(|entry| entry.path().join(vm).join("host"));
-    doors.find(|door| door.exists()).expect("the VM's socket")
-}
-
-fn connect(door: &Path) -> UnixStream {
-    let mut stream = UnixStream::connect(door).expect("connect");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a time limit");
-    stream.write_all(format!("CONNECT {AGENT_PORT}\n").as_bytes()).expect("ask for the port");
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\n") {
-        let mut byte = [0; 1];
-        stream.read_exact(&mut byte).expect("an answer of the helper");
-        answer.extend(byte);
-    }
-    assert!(answer.starts_with(b"OK "), "{answer:?}");
-    stream
-}
 
 fn hello(protocol: ProtocolRange, purpose: Purpose) -> Vec<u8> {
     let hello = SupervisorHello {
@@ -56,7 +27,7 @@ fn hello(protocol: ProtocolRange, purpose: Purpose) -> Vec<u8> {
 
 /// What the agent answers to these bytes: its refusal's code, or nothing.
 fn answer(door: &Path, bytes: &[u8]) -> Option<String> {
-    let mut stream = connect(door);
+    let mut stream = knock(door);
     // The agent may have closed already: it reads no more than it must.
     let _ = stream.write_all(bytes);
     let mut header = [0; 4];
@@ -79,7 +50,7 @@ fn a_stranger_is_refused_and_changes_nothing() {
     let ready = daemon.vm_becomes(&vm, &["ready"]);
     // Also while nobody is connected who could be protected by being first.
     daemon.kill();
-    let door = door(&daemon, &vm);
+    let door = find_door(&daemon, &vm).expect("the VM's socket");
     let ours = ProtocolRange::ours();
     let control = || Purpose::Control { generation: u64::MAX, acknowledged: u64::MAX };
     let stream = Purpose::Stream { stream: Hex([1; 16]), offset: u64::MAX };
@@ -102,7 +73,7 @@ fn a_stranger_is_refused_and_changes_nothing() {
         let code = (0..3).find_map(|_| answer(&door, &bytes));
         assert_eq!(code.as_deref(), Some(expected), "{what}");
     }
-    let silent: Vec<UnixStream> = (0..6).map(|_| connect(&door)).collect();
+    let silent: Vec<UnixStream> = (0..6).map(|_| knock(&door)).collect();
     drop(silent);
 
     daemon.start_again();

@@ -111,34 +111,6 @@ fn ended_as_expected(
 }
 
 #[test]
-fn a_job_is_cancelled_in_the_queue_and_while_it_trains() {
-    let stage = stage_or_skip!();
-    let daemon = Daemon::start(&stage, Options::default());
-    let customer = Customer::new(&stage);
-    let inputs = Inputs::new("plain");
-    customer.has_model(&daemon, &inputs);
-
-    let hanging = Job::plain(&inputs, stage.script("hang.py"));
-    let mut training = customer.submits(&daemon, &hanging);
-    let first = training.job();
-    let waiting = customer.submit(&daemon, &hanging);
-    let view = customer.ask(&daemon, &["job", "cancel", &waiting]).json();
-    assert_eq!(view["state"], "cancelled", "{view}");
-
-    training.says("hanging", JOB);
-    customer.ask(&daemon, &["job", "cancel", &first]).json();
-    let ended = training.ends(JOB);
-    assert_eq!((ended.exit, ended.error_code().as_str()), (1, "ST-CLI-50"), "{ended}");
-    assert_eq!(customer.wait(&daemon, &first, JOB)["state"], "cancelled");
-    // Its VM goes with it, and nothing else of it remains.
-    let vm = daemon.vms().first().expect("a VM")["vm"].as_str().expect("a name").to_owned();
-    daemon.vm_becomes(&vm, &["stopped"]);
-    assert!(daemon.qemu_pids().is_empty());
-    let again = customer.ask(&daemon, &["job", "cancel", &first]);
-    assert_ne!(again.exit, 0, "an ended job is not cancelled twice: {again}");
-}
-
-#[test]
 fn what_the_provider_does_not_have_is_named() {
     let stage = stage_or_skip!();
     let daemon = Daemon::start(&stage, Options::default());

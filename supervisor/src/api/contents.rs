@@ -25,11 +25,15 @@ pub(crate) async fn add(
     let file = tempfile::Builder::new().prefix(".incoming-").tempfile_in(directory)?;
     let mut writer = tokio::fs::File::from_std(file.reopen()?);
     let mut stream = body.into_data_stream();
+    let mut written = Ok(());
     while let Some(part) = stream.next().await {
         let part = part.map_err(|error| ApiError::bad_request(error.to_string()))?;
-        writer.write_all(&part).await?;
+        // After a failure the rest is taken and dropped: whoever still sends would not hear the answer.
+        if written.is_ok() {
+            written = write(&mut writer, &part).await;
+        }
     }
-    writer.flush().await?;
+    written?;
     let view = shared.context.content.adopt(file).await?;
     Ok((StatusCode::CREATED, Json(view)))
 }
@@ -44,4 +48,17 @@ pub(crate) async fn collect(State(shared): Api) -> Result<Json<Collected>, ApiEr
     }
     let removed_bytes = shared.context.content.collect(&in_use).await?;
     Ok(Json(Collected { removed_bytes }))
+}
+
+/// What cannot be written gives back the space that it took.
+async fn write(writer: &mut tokio::fs::File, part: &[u8]) -> std::io::Result<()> {
+    let written = async {
+        writer.write_all(part).await?;
+        writer.flush().await
+    };
+    let outcome = written.await;
+    if outcome.is_err() {
+        let _ = writer.set_len(0).await;
+    }
+    outcome
 }

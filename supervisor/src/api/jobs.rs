@@ -163,7 +163,12 @@ pub(crate) async fn show(
 
 pub(crate) async fn cancel(State(shared): Api, call: JobCall) -> Result<Json<JobView>, ApiError> {
     let row = call.job;
-    change(&shared, &row, &JobEvent::CancelRequested).await
+    let view = change(&shared, &row, &JobEvent::CancelRequested).await?;
+    if row.vm.is_none() {
+        // Where there is a VM, this is done when that has ended.
+        shared.context.content.drop_dataset(row.id());
+    }
+    Ok(view)
 }
 
 pub(crate) async fn acknowledge(

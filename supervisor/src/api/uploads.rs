@@ -44,10 +44,11 @@ pub(crate) async fn part(State(shared): Api, call: JobCall) -> Result<Json<Uploa
     let mut options = tokio::fs::OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
     let mut file = options.open(&path).await?;
-    file.seek(std::io::SeekFrom::Start(first)).await?;
-    file.write_all(&call.body).await?;
-    file.flush().await?;
-    file.sync_data().await?;
+    if let Err(error) = write(&mut file, first, &call.body).await {
+        // Half a part would hold the very space that was missing.
+        let _ = file.set_len(first).await;
+        return Err(error.into());
+    }
     let store = &shared.context.store;
     if !store.grow_dataset(row.id(), first, last + 1).await? {
         return Err(gap(first, store.job(row.id()).await?.dataset_received));
@@ -55,6 +56,13 @@ pub(crate) async fn part(State(shared): Api, call: JobCall) -> Result<Json<Uploa
     row.dataset_received = last + 1;
     shared.context.changes.announce();
     Ok(Json(view(&row)))
+}
+
+async fn write(file: &mut tokio::fs::File, at: u64, part: &[u8]) -> std::io::Result<()> {
+    file.seek(std::io::SeekFrom::Start(at)).await?;
+    file.write_all(part).await?;
+    file.flush().await?;
+    file.sync_data().await
 }
 
 fn gap(first: u64, received: u64) -> ApiError {

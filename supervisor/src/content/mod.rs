@@ -92,6 +92,11 @@ impl ContentStore {
         self.datasets.join(job.to_string())
     }
 
+    /// What was uploaded for a job that has ended is of no use to anybody.
+    pub(crate) fn drop_dataset(&self, job: JobId) {
+        let _ = std::fs::remove_file(self.dataset_path(job));
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
@@ -118,13 +123,11 @@ impl ContentStore {
         job: JobId,
     ) -> Result<Source, ContentError> {
         match what {
-            Transfer::Content { id } => match self.open_content(id).await {
-                // A plain job's dataset was uploaded for it.
-                Err(ContentError::Unknown(_)) if self.is_uploaded(id, job).await => {
-                    Source::file(&self.dataset_path(job), id.length()).await
-                }
-                opened => opened,
-            },
+            // A plain job's dataset was uploaded for it: no source need hear of it, and none can spoil it.
+            Transfer::Content { id } if self.is_uploaded(id, job).await => {
+                Source::file(&self.dataset_path(job), id.length()).await
+            }
+            Transfer::Content { id } => self.open_content(id).await,
             Transfer::SealedDataset { id } => {
                 Source::file(&self.dataset_path(job), id.length()).await
             }

@@ -72,7 +72,11 @@ impl JobRow {
                 message: reason.sentence(),
                 fix: reason.fix().to_owned(),
             }),
-            result: self.result.clone(),
+            // Announced and never stored is no result.
+            result: self
+                .result
+                .clone()
+                .filter(|_| !matches!(self.state, JobState::Failed { .. } | JobState::Cancelled)),
             history: self.history.clone(),
         }
     }

@@ -85,25 +85,30 @@ pub(crate) async fn transfer(
     result_limit: u64,
 ) -> Result<(), StreamError> {
     match &row.what {
-        Transfer::Result => receive(definition, row, result, result_limit).await,
-        what => {
-            let source = content.open_transfer(what, row.job).await;
-            send(definition, row, source).await
+        Transfer::Result => {
+            let received = receive(definition, row, result, result_limit).await;
+            if let Err(StreamError::Disk(_)) = received {
+                // It will not be completed, and holds the space that the word of its end needs.
+                let _ = tokio::fs::remove_file(result).await;
+            }
+            received
         }
+        what => send(definition, row, content.open_transfer(what, row.job)).await,
     }
 }
 
 async fn send(
     definition: &VmDefinition,
     row: &StreamRow,
-    source: Result<Source, ContentError>,
+    source: impl Future<Output = Result<Source, ContentError>>,
 ) -> Result<(), StreamError> {
     let purpose = Purpose::Stream { stream: row.stream, offset: 0 };
     let (mut connection, _, offset) = match link::open(definition, purpose).await {
         Err(LinkError::Refused(code)) if code == FINISHED => return Ok(()),
         opened => opened?,
     };
-    let trailer = match source {
+    // Not before the agent wants it: opening may mean to fetch all of it for its segment roots.
+    let trailer = match source.await {
         Ok(source) => match send_from(&mut connection, source, offset).await {
             Ok(length) => Trailer::Complete { length },
             Err(SendError::Stream(error)) => return Err(error),

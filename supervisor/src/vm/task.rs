@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use sealtune_job::{Hex, JobId};
+use sealtune_job::{FailReason, Hex, JobEvent, JobId};
 use sealtune_wire::v1::{AgentReply, AgentRequest, ToAgent, ToSupervisor};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -29,7 +29,7 @@ use super::{
     state::{VmEvent, VmFailure, VmState},
     streams::StreamError,
     tee::HostTee,
-    transport::Address,
+    transport::{Address, wait_for_rings},
 };
 use crate::{
     api::types::VmView,
@@ -38,8 +38,6 @@ use crate::{
     store::{Store, StoreError, VmRow, now_ms},
 };
 
-/// The quickest emulated guest needs longer than this.
-const FIRST_ANSWER: Duration = Duration::from_millis(2500);
 /// A VM that was ready and has not been heard for so long is lost.
 const SILENT_VM: Duration = Duration::from_secs(600);
 /// Consoles and logs of a VM start anew beyond this length: a guest cannot fill the disk.
@@ -185,6 +183,13 @@ impl VmTask {
         process::kill_strays(&self.row.definition.folder);
         // Result and receipt may have arrived before the VM went.
         let _ = self.try_complete().await;
+        if let (End::Failed(VmFailure::Launch { code }), Some(job)) =
+            (&end, self.row.definition.job)
+        {
+            // The same files would be refused again: another VM would only boot in vain.
+            let reason = FailReason::Host { code: code.clone() };
+            let _ = self.apply(job, &JobEvent::AgentFailed(reason)).await;
+        }
         if let Err(error) = self.job_lost().await {
             tracing::error!(vm = %self.row.definition.id, "store the end of a VM: {error}");
         }
@@ -314,12 +319,12 @@ impl VmTask {
     fn connect(&self, links: mpsc::Sender<Link>) -> tokio::task::JoinHandle<()> {
         let definition = self.row.definition.clone();
         let store = self.context.store.clone();
-        // No guest answers earlier, and `vhost-device-vsock` 0.3 may lose its rings to a connection that comes while
-        // QEMU sets them up.
-        let is_early = definition.accelerator == Accelerator::Tcg && self.state == VmState::Booting;
-        let first = if is_early && !self.taken_up { FIRST_ANSWER } else { Duration::ZERO };
+        let helper = self.row.processes.get(1).map(|helper| helper.pid);
+        let is_new = self.state == VmState::Booting;
         tokio::spawn(async move {
-            tokio::time::sleep(first).await;
+            if let Some(helper) = helper.filter(|_| is_new) {
+                wait_for_rings(helper).await;
+            }
             for attempt in 0.. {
                 let opened = async {
                     let generation = store.next_generation(&definition.id).await?;

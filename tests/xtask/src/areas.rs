@@ -172,7 +172,20 @@ fn image(workspace: &Workspace, tally: &mut Tally) -> Outcome<()> {
         );
         agents.push(agent);
     }
-    if let [_, dev] = agents.as_slice() {
+    if let [prod, dev] = agents.as_slice() {
+        // From the second build on: the first may be of an earlier run.
+        let again = artefacts::image_again(workspace, &programs, dev, Profile::Dev)?;
+        let first = artefacts::image(workspace, &programs, dev, Profile::Dev)?;
+        let other = artefacts::image(workspace, &programs, prod, Profile::Prod)?;
+        tally.record("two builds of an image are the same", same(&programs.image, &first, &again));
+        tally.record(
+            "two other images are told apart",
+            match same(&programs.image, &first, &other) {
+                Ok(()) => Err("dev and prod are the same".into()),
+                Err(text) if text.contains("profile") => Ok(()),
+                Err(text) => Err(text),
+            },
+        );
         let out = workspace.made("image-refused");
         let mut build = std::process::Command::new(&programs.image);
         build.args(["build", "--profile", "prod", "--agent"]).arg(dev).arg("--out").arg(&out);
@@ -183,6 +196,14 @@ fn image(workspace: &Workspace, tally: &mut Tally) -> Outcome<()> {
     artefacts::story_layer(workspace, &programs)?;
     tally.record("layer training-python", Ok(()));
     Ok(())
+}
+
+/// What differs between two images, by `sealtune-image diff`.
+fn same(program: &Path, a: &Path, b: &Path) -> Result<(), String> {
+    let mut diff = std::process::Command::new(program);
+    let output = diff.arg("diff").arg(a).arg(b).output().map_err(|error| error.to_string())?;
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(text.into_owned()) }
 }
 
 fn said(outcome: Outcome<()>) -> Result<(), String> {

@@ -65,11 +65,38 @@ pub(crate) fn image(
         let inputs = [agent.to_owned(), programs.image.clone()];
         let stamp = workspace.made(&format!("image-{}.stamp", profile.name()));
         once(&stamp, &out, &fingerprint(&inputs, &["image"])?, || {
-            let mut build = Command::new(&programs.image);
-            build.args(["build", "--profile", profile.name(), "--agent"]).arg(agent);
-            build.arg("--out").arg(&out);
-            process::run(packages_from(workspace, &mut build))
+            build_image(workspace, programs, agent, profile, &out)
         })
+    })?;
+    Ok(out)
+}
+
+fn build_image(
+    workspace: &Workspace,
+    programs: &Programs,
+    agent: &Path,
+    profile: Profile,
+    out: &Path,
+) -> Outcome<()> {
+    let mut build = Command::new(&programs.image);
+    build.args(["build", "--profile", profile.name(), "--agent"]).arg(agent);
+    build.arg("--out").arg(out);
+    process::run(packages_from(workspace, &mut build))
+}
+
+/// The same once more, elsewhere, with an agent of another name.
+pub(crate) fn image_again(
+    workspace: &Workspace,
+    programs: &Programs,
+    agent: &Path,
+    profile: Profile,
+) -> Outcome<PathBuf> {
+    let folder = fresh(workspace, "image-again")?;
+    let (copy, out) = (folder.join("agent"), folder.join("image"));
+    std::fs::copy(agent, &copy)
+        .map_err(|error| Trouble::failed(format!("copy {}: {error}", agent.display())))?;
+    step(&format!("{} image again", profile.name()), || {
+        build_image(workspace, programs, &copy, profile, &out)
     })?;
     Ok(out)
 }

@@ -116,6 +116,9 @@ impl VmTask {
         };
         let row = self.context.store.job(job).await?;
         let _ = std::fs::remove_file(self.partial_result(job));
+        if row.state.is_final() {
+            self.context.content.drop_dataset(job);
+        }
         if row.state.is_final() || row.vm.as_deref() != Some(&self.row.definition.id) {
             return Ok(());
         }
