@@ -7,6 +7,7 @@ use crate::{
     codes::Code,
     launch::LaunchConfiguration,
     layout1::BootRegisters,
+    policy::ImageRule,
     quote::TdxQuote,
     reference::{Profile, ReferenceValues},
     verdict::Findings,
@@ -173,6 +174,10 @@ fn judge_release_name(
 ) -> bool {
     let rules = &context.policy.rules;
     let release = launch.release.as_str();
+    // A policy that lists compose files means VMs that run nothing else.
+    if rules.images == ImageRule::Dstack {
+        findings.refuse("images", "sealtune", Code::ImagesOther, "");
+    }
     if !context.references.iter().any(|values| values.release == release) {
         findings.refuse("release", release, Code::ReleaseOther, "");
         return false;

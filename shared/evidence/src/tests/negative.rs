@@ -306,6 +306,18 @@ fn a_shape_without_reference_values_is_refused() {
 }
 
 #[test]
+fn a_policy_for_dstacks_images_admits_none_of_ours() {
+    let mut scene = Scene::new();
+    let bundle = scene.evidence(Purpose::Identity);
+    let listed = crate::policy::ListedImages {
+        compose_hashes: vec![crate::FixedHex([1; 32])],
+        os_images: vec![crate::FixedHex([2; 32])],
+    };
+    scene.policy = crate::Policy::by_name("dstack", &listed).expect("exists").expect("parses");
+    expect_code(&scene, &bundle, Purpose::Identity, Code::ImagesOther, "dstack");
+}
+
+#[test]
 fn shared_vms_need_a_policy_that_says_so() {
     let mut scene = Scene::with(|launch| launch.vm_mode = VmMode::Shared);
     let bundle = scene.evidence(Purpose::Identity);
