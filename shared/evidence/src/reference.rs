@@ -4,6 +4,8 @@
 //! line and initramfs, gives these four registers". Nothing is searched for in event logs. A file without rows would match
 //! nothing and is an error.
 
+mod image;
+
 use ring::digest;
 use sealtune_seal::canonical::{self, CanonicalError};
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,8 @@ use crate::{
     launch::{Layer, Shape},
     layout1::{self, BootFiles, BootRegisters},
 };
+
+pub use image::{ImageEvent, ImageReference, ImageRegisters};
 
 pub const MAX_REFERENCE_BYTES: usize = 1024 * 1024;
 pub const MAX_ROWS: usize = 4096;
@@ -134,98 +138,6 @@ pub struct ImageFacts {
     pub layers: Vec<Layer>,
 }
 
-/// `reference-values.json` of an image directory: what follows from the image alone. Firmware and shape are the host's, so
-/// this file has no rows; [`ReferenceValues::from_image`] adds them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageReference {
-    pub version: u32,
-    pub release: String,
-    pub profile: Profile,
-    pub cmdline: String,
-    pub kernel: FileDigests,
-    pub initramfs: FileDigests,
-    pub simulated_layout_1: ImageRegisters,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageRegisters {
-    pub rtmr1: Hex48,
-    pub rtmr2: Hex48,
-    pub events: Vec<ImageEvent>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ImageEvent {
-    pub register: u8,
-    pub name: String,
-    pub digest: Hex48,
-}
-
-impl ImageReference {
-    /// What follows from an image; layers are no part of it.
-    pub fn of(image: ImageFacts) -> Result<Self, ReferenceError> {
-        let files = BootFiles {
-            firmware: Hex48::ZERO,
-            kernel: image.kernel.sha384,
-            initramfs: image.initramfs.sha384,
-            cmdline: image.cmdline.clone(),
-        };
-        // Neither firmware nor shape reaches registers 1 and 2.
-        let shape = Shape { vcpus: 1, memory_mib: 1 };
-        let measured = layout1::measure(&files, shape).map_err(ReferenceError::Write)?;
-        let events = measured.log.events.into_iter().filter(|event| event.imr != 0);
-        Ok(Self {
-            version: 1,
-            release: image.release,
-            profile: image.profile,
-            cmdline: image.cmdline,
-            kernel: image.kernel,
-            initramfs: image.initramfs,
-            simulated_layout_1: ImageRegisters {
-                rtmr1: measured.registers.rtmr1,
-                rtmr2: measured.registers.rtmr2,
-                events: events
-                    .map(|event| ImageEvent {
-                        register: event.imr,
-                        name: event.name,
-                        digest: event.digest,
-                    })
-                    .collect(),
-            },
-        })
-    }
-
-    /// Reads the file and refuses it if its registers do not follow from its digests.
-    pub fn parse(bytes: &[u8]) -> Result<Self, ReferenceError> {
-        if bytes.len() > MAX_REFERENCE_BYTES {
-            return Err(ReferenceError::Parse("longer than 1 MiB".to_owned()));
-        }
-        let image: Self = serde_json::from_slice(bytes)
-            .map_err(|error| ReferenceError::Parse(error.to_string()))?;
-        if image.version != 1 || Self::of(image.facts(vec![]))? != image {
-            return Err(ReferenceError::Field {
-                field: "simulated_layout_1",
-                reason: "it does not follow from the file's digests",
-            });
-        }
-        Ok(image)
-    }
-
-    pub fn facts(&self, layers: Vec<Layer>) -> ImageFacts {
-        ImageFacts {
-            release: self.release.clone(),
-            profile: self.profile,
-            cmdline: self.cmdline.clone(),
-            kernel: self.kernel,
-            initramfs: self.initramfs,
-            layers,
-        }
-    }
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
     #[error("read the reference values: {0}")]
@@ -285,7 +197,28 @@ impl ReferenceValues {
         firmware: &[Hex48],
         shapes: &[Shape],
     ) -> Result<Self, ReferenceError> {
-        let mut values = Self {
+        let mut values = Self::without_rows(image);
+        for firmware in firmware {
+            for shape in shapes {
+                values.add(*firmware, *shape)?;
+            }
+        }
+        values.validate()?;
+        Ok(values)
+    }
+
+    /// Reference values of an image with rows that were measured by a recipe.
+    pub fn from_rows(
+        image: ImageFacts,
+        registers: Vec<RegisterRow>,
+    ) -> Result<Self, ReferenceError> {
+        let values = Self { registers, ..Self::without_rows(image) };
+        values.validate()?;
+        Ok(values)
+    }
+
+    fn without_rows(image: ImageFacts) -> Self {
+        Self {
             version: 1,
             release: image.release,
             profile: image.profile,
@@ -295,14 +228,7 @@ impl ReferenceValues {
             registers: vec![],
             snp: vec![],
             layers: image.layers,
-        };
-        for firmware in firmware {
-            for shape in shapes {
-                values.add(*firmware, *shape)?;
-            }
         }
-        values.validate()?;
-        Ok(values)
     }
 
     /// Adds the row for one firmware and shape in simulated layout 1, unless it is there.
@@ -427,6 +353,21 @@ impl ReferenceValues {
 }
 
 impl RegisterRow {
+    /// What a recipe gives for one firmware and shape.
+    pub fn recorded(firmware: Hex48, shape: Shape, registers: &BootRegisters) -> Self {
+        let BootRegisters { mrtd, rtmr0, rtmr1, rtmr2 } = *registers;
+        Self {
+            layout: Layout::Recorded,
+            firmware,
+            vcpus: shape.vcpus,
+            memory_mib: Some(shape.memory_mib),
+            mrtd,
+            rtmr0,
+            rtmr1,
+            rtmr2,
+        }
+    }
+
     fn covers(&self, shape: Shape) -> bool {
         self.vcpus == shape.vcpus
             && self.memory_mib.is_none_or(|memory_mib| memory_mib == shape.memory_mib)

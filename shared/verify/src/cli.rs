@@ -24,6 +24,9 @@ Examples:
   # Reference values for an image started with a firmware in a shape:
   sealtune-verify measure --image image/ --firmware OVMF.fd --vcpus 2 --memory-mib 2048 > reference.json
 
+  # The same for TDX hardware, by a recorded recipe (the image's kernel and initramfs are read):
+  sealtune-verify measure --image image/ --firmware OVMF.fd --recipe edk2-202502-qemu9 --vcpus 2 --memory-mib 2048
+
   # What a code means:
   sealtune-verify explain ST-EVID-43
 
@@ -161,6 +164,13 @@ pub struct MeasureCommand {
     /// A firmware file that hosts start it with; may be given more than once
     #[arg(long, value_name = "FILE", required = true)]
     pub firmware: Vec<PathBuf>,
+    /// Compute what TDX measures, by a recipe that was recorded for the firmware and QEMU: a shipped one's name, or a file
+    /// (TOML). Without it: the simulated TEE's layout
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: Option<PathBuf>,
+    /// GPUs of the VM, on which its tables depend; with --recipe
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "recipe")]
+    pub gpus: u32,
     /// Virtual processors; may be given more than once
     #[arg(long, value_name = "N", required = true)]
     pub vcpus: Vec<u32>,

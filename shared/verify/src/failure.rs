@@ -7,6 +7,7 @@ use sealtune_evidence::codes::CodeEntry;
 use sealtune_evidence::{
     bundle::BundleError,
     collateral::{self, CollateralError},
+    measure::MeasureError,
     policy::PolicyError,
     reference::ReferenceError,
 };
@@ -46,6 +47,10 @@ pub enum Failure {
     Opening { path: PathBuf, reason: String },
     #[error("use {}: {reason}", path.display())]
     Layer { path: PathBuf, reason: String },
+    #[error("use {}: {source}", path.display())]
+    Measure { path: PathBuf, source: Box<MeasureError> },
+    #[error("use the image {}: {reason}", path.display())]
+    Image { path: PathBuf, reason: String },
     #[error("explain {0}: there is no such code")]
     UnknownCode(String),
     #[error("write the answer: {0}")]
@@ -96,6 +101,11 @@ const OWN: &[CodeEntry] = &[
         fix: "check its permissions; or name another file with --memory",
     },
     CodeEntry {
+        code: "ST-VRFY-10",
+        cause: "the image directory lacks what its measurement needs",
+        fix: "pass a directory as `sealtune-image build` makes it",
+    },
+    CodeEntry {
         code: "ST-VRFY-09",
         cause: "this program was built without a client for collateral services",
         fix: "pass collateral as a file; or build with the feature `fetch`",
@@ -111,6 +121,8 @@ impl Failure {
             Self::Receipt { source, .. } => source.code(),
             Self::Policy { source, .. } => source.code(),
             Self::Reference { source, .. } => source.code(),
+            Self::Measure { source, .. } => source.code(),
+            Self::Image { .. } => "ST-VRFY-10",
             Self::Collateral { .. } => sealtune_evidence::Code::CollateralUnreadable.as_str(),
             Self::Fetch(error) => error.code(),
             Self::Unreachable { .. } => collateral::Code::Unreachable.as_str(),
