@@ -39,6 +39,8 @@ pub(crate) enum VmFailure {
     Lost,
     #[error("keep the VM: its agent has not been heard for ten minutes")]
     Silent,
+    #[error("keep the VM: its vsock helper serves no more")]
+    Deaf,
     #[error("keep the VM: its agent gave up with {code}")]
     Fatal { code: String },
 }
@@ -51,6 +53,7 @@ impl VmFailure {
             Self::Launch { code } | Self::Fatal { code } => code,
             Self::Lost => "ST-VM-12",
             Self::Silent => "ST-VM-13",
+            Self::Deaf => "ST-VM-14",
         }
     }
 }

@@ -24,12 +24,12 @@ use tokio::{
 use self::events::Broken;
 use super::{
     arguments::{Accelerator, qemu_arguments, vsock_helper_arguments},
-    link::{Link, back_off},
+    link::{Link, LinkError, back_off},
     process::{self, Watched},
     state::{VmEvent, VmFailure, VmState},
     streams::StreamError,
     tee::HostTee,
-    transport::{Address, wait_for_rings},
+    transport::{Address, TransportError, wait_for_rings},
 };
 use crate::{
     api::types::VmView,
@@ -270,7 +270,8 @@ impl VmTask {
                 () = wait_until(silent_at), if silent_at.is_some() => {
                     return End::Failed(VmFailure::Silent);
                 }
-                Some(link) = new_links.recv() => {
+                Some(opened) = new_links.recv() => {
+                    let Some(link) = opened else { return End::Failed(VmFailure::Deaf) };
                     silent_since = None;
                     self.link = Some(link);
                     self.launch().await
@@ -315,8 +316,8 @@ impl VmTask {
         self.send(&ToAgent::Ping { nonce: self.next_request }).await
     }
 
-    /// Tries to connect until it succeeds; the new link arrives by the channel.
-    fn connect(&self, links: mpsc::Sender<Link>) -> tokio::task::JoinHandle<()> {
+    /// Tries to connect until it succeeds; the new link arrives by the channel, or none when there will never be one.
+    fn connect(&self, links: mpsc::Sender<Option<Link>>) -> tokio::task::JoinHandle<()> {
         let definition = self.row.definition.clone();
         let store = self.context.store.clone();
         let helper = self.row.processes.get(1).map(|helper| helper.pid);
@@ -333,7 +334,11 @@ impl VmTask {
                 };
                 match opened.await {
                     Ok(Ok(link)) => {
-                        let _ = links.send(link).await;
+                        let _ = links.send(Some(link)).await;
+                        return;
+                    }
+                    Ok(Err(LinkError::Transport(TransportError::Deaf))) => {
+                        let _ = links.send(None).await;
                         return;
                     }
                     Ok(Err(error)) => {

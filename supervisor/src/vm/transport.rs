@@ -43,6 +43,8 @@ pub(crate) enum TransportError {
     Frame(#[from] FrameError),
     #[error("hear from the VM in time")]
     Timeout,
+    #[error("hear from the vsock helper: it serves no more")]
+    Deaf,
 }
 
 /// One connection.
@@ -53,12 +55,17 @@ pub(crate) enum Connection {
 }
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// `vhost-device-vsock` 0.3 panics when the guest answers a connection that was given up (vsock_conn.rs, line 238), and
+/// serves no more: so none is given up as long as an answer may come, and silence for longer means that it has.
+const HELPER_TIME: Duration = Duration::from_secs(40);
 
 impl Address {
     pub(crate) async fn connect(&self) -> Result<Connection, TransportError> {
-        tokio::time::timeout(CONNECT_TIME, self.open())
-            .await
-            .map_err(|_| TransportError::Timeout)?
+        let (time, silence) = match self {
+            Self::Vsock { .. } => (CONNECT_TIME, TransportError::Timeout),
+            Self::Unix { .. } => (HELPER_TIME, TransportError::Deaf),
+        };
+        tokio::time::timeout(time, self.open()).await.map_err(|_| silence)?
     }
 
     async fn open(&self) -> Result<Connection, TransportError> {
