@@ -6,9 +6,14 @@
 
 mod binding;
 mod boot;
+mod dstack;
 mod gpu;
 mod platform;
 mod snp;
+
+pub use dstack::{
+    DstackReport, DstackReportError, MAX_DSTACK_REPORT_BYTES, appraise_dstack, fuzz_dstack_report,
+};
 
 use crate::{
     anchor::{Anchor, Anchors},

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use sealtune_evidence::{
-    Hex16, Hex32, Purpose,
+    FixedHex, Hex16, Hex32, Purpose,
     collateral::{ServiceBase, Update, urls::INTEL_PCS},
     time::parse_rfc3339,
 };
@@ -20,6 +20,10 @@ Examples:
   # The receipt of your job, with its dataset and result opened:
   sealtune-verify receipt receipt.json --nonce $NONCE --job $JOB --reference reference.json \\
       --opening dataset.opening.json --result result.sealed
+
+  # A dstack VM that runs a compose file of your list, on registers of your list:
+  sealtune-verify dstack quote.json --report-data $DATA --policy dstack --compose-hash $COMPOSE --os-image $OS \\
+      --reference registers.json --collateral fetch
 
   # Reference values for an image started with a firmware in a shape:
   sealtune-verify measure --image image/ --firmware OVMF.fd --vcpus 2 --memory-mib 2048 > reference.json
@@ -47,6 +51,8 @@ pub struct Arguments {
 pub enum Command {
     /// Judge the evidence of a VM
     Evidence(EvidenceCommand),
+    /// Judge the evidence of a dstack VM, as its guest agent answers a request for a quote
+    Dstack(DstackCommand),
     /// Judge the receipt of a job, with the evidence in it
     Receipt(ReceiptCommand),
     /// Print the reference values of an image for a firmware and a shape
@@ -129,6 +135,17 @@ pub struct EvidenceCommand {
     /// The VM must be a signer, not a worker
     #[arg(long)]
     pub signer: bool,
+    #[command(flatten)]
+    pub judge: JudgeOptions,
+}
+
+#[derive(Debug, Args)]
+pub struct DstackCommand {
+    /// The answer of the guest agent, or a file with its `quote` and `event_log` among other fields
+    pub file: PathBuf,
+    /// The 64 bytes that the quote must carry: what you asked with
+    #[arg(long, value_name = "HEX")]
+    pub report_data: FixedHex<64>,
     #[command(flatten)]
     pub judge: JudgeOptions,
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 #[cfg(test)]
 use sealtune_evidence::codes::CodeEntry;
 use sealtune_evidence::{
+    appraise::DstackReportError,
     bundle::BundleError,
     collateral::{self, CollateralError},
     measure::MeasureError,
@@ -23,6 +24,8 @@ pub enum Failure {
     TooLong { path: PathBuf, limit: u64 },
     #[error("use {}: {source}", path.display())]
     Evidence { path: PathBuf, source: BundleError },
+    #[error("use {}: {source}", path.display())]
+    Dstack { path: PathBuf, source: DstackReportError },
     #[error("use {}: {source}", path.display())]
     Receipt { path: PathBuf, source: PackageError },
     #[error("use {}: {source}", path.display())]
@@ -118,6 +121,7 @@ impl Failure {
             Self::Read { .. } => "ST-VRFY-01",
             Self::TooLong { .. } => "ST-VRFY-02",
             Self::Evidence { source, .. } => source.code(),
+            Self::Dstack { source, .. } => source.code(),
             Self::Receipt { source, .. } => source.code(),
             Self::Policy { source, .. } => source.code(),
             Self::Reference { source, .. } => source.code(),
@@ -147,6 +151,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Evidence { .. }
+            | Self::Dstack { .. }
             | Self::Receipt { .. }
             | Self::Fetch(CollateralError::Subject(_)) => 1,
             Self::Read { .. }

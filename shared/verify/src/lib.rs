@@ -6,6 +6,7 @@
 
 pub mod catalogue;
 pub mod cli;
+mod dstack;
 mod evidence;
 mod explain;
 mod failure;
@@ -65,6 +66,7 @@ pub struct Report {
 pub fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Result<Report, Failure> {
     match &arguments.command {
         Command::Evidence(command) => evidence::run(command, arguments.json, surroundings),
+        Command::Dstack(command) => dstack::run(command, arguments.json, surroundings),
         Command::Receipt(command) => receipt::run(command, arguments.json, surroundings),
         Command::Measure(command) => measure::run(command),
         Command::Explain(command) => explain::run(command, arguments.json),
