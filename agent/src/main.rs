@@ -4,6 +4,8 @@
 
 mod container;
 mod device;
+#[cfg_attr(not(test), expect(dead_code, reason = "serve does not ask it yet"))]
+mod gpu;
 mod init;
 mod seccomp;
 mod serve;

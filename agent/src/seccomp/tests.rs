@@ -4,7 +4,13 @@ use super::*;
 
 /// Runs in a thread of its own, which ends with the filters it got.
 fn filtered<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
-    let filters = Filters::for_container().unwrap();
+    filtered_by(Filters::for_container().unwrap(), body)
+}
+
+fn filtered_by<T: Send + 'static>(
+    filters: Filters,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> T {
     std::thread::spawn(move || {
         filters.install().unwrap();
         body()
@@ -125,4 +131,31 @@ fn threads_and_processes_still_work() {
         (sum, child.success())
     });
     assert_eq!(sum, (6, true));
+}
+
+#[test]
+fn the_gpu_helper_starts_nothing_and_connects_to_nothing() {
+    let results = filtered_by(Filters::for_gpu_helper().unwrap(), || {
+        let stream = i64::from(libc::SOCK_STREAM);
+        let opened = [libc::AF_UNIX, libc::AF_INET, libc::AF_VSOCK, libc::AF_NETLINK]
+            .map(|family| errno(libc::SYS_socket, family.into(), stream, 0));
+        let started = [
+            errno(libc::SYS_fork, 0, 0, 0),
+            errno(libc::SYS_vfork, 0, 0, 0),
+            errno(libc::SYS_clone, libc::SIGCHLD.into(), 0, 0),
+            errno(libc::SYS_clone, (libc::CLONE_VM | libc::CLONE_VFORK).into(), 0, 0),
+            errno(libc::SYS_clone3, 0, 0, 0),
+            errno(libc::SYS_setsid, 0, 0, 0),
+            errno(libc::SYS_ptrace, 0, 0, 0),
+            errno(libc::SYS_io_uring_setup, 0, 0, 0),
+            errno(libc::SYS_mount, 0, 0, 0),
+            errno(libc::SYS_mount | 0x4000_0000, 0, 0, 0),
+        ];
+        let threads: Vec<_> = (0..4).map(|i| std::thread::spawn(move || i)).collect();
+        let sum: i32 = threads.into_iter().map(|thread| thread.join().unwrap()).sum();
+        (opened, started, sum)
+    });
+    let no = libc::EPERM;
+    let started = [no, no, no, no, libc::ENOSYS, no, no, no, no, no];
+    assert_eq!(results, ([0, no, no, no], started, 6));
 }

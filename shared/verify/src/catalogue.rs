@@ -20,6 +20,7 @@ const PAGES: &[&str] = &[
     include_str!("../../receipt/README.md"),
     include_str!("../README.md"),
     include_str!("../../../agent/README.md"),
+    include_str!("../../../agent/gpu-evidence/README.md"),
     include_str!("../../../image-layer/README.md"),
     include_str!("../../../supervisor/README.md"),
 ];

@@ -1,0 +1,79 @@
+//! Why there is no evidence, or none of one GPU.
+
+use crate::{
+    codes::Code,
+    library::{CallError, LIBRARY},
+    request::MAX_REQUEST_BYTES,
+    transcript::TranscriptError,
+};
+
+/// Each message fits after "failed to …".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("read the request: it is longer than {MAX_REQUEST_BYTES} bytes")]
+    RequestTooLong,
+    #[error("read the request: {0}")]
+    RequestUnreadable(String),
+    #[error("read request version {0}, this program knows version 1")]
+    RequestVersion(u32),
+    #[error("accept the request: {field}: {reason}")]
+    RequestField { field: &'static str, reason: &'static str },
+    #[error("{0}")]
+    Call(#[from] CallError),
+    #[error("read the driver's {0}: expected a short text without spaces")]
+    Text(&'static str),
+    #[error("read a PCI address that the driver gives")]
+    Bus,
+    #[error("find this GPU among the driver's {0}")]
+    DeviceMissing(usize),
+    #[error("accept the GPU {0}, which the driver has and the request does not, or has twice")]
+    DeviceUnasked(String),
+    #[error("get evidence: confidential computing is off")]
+    CcOff,
+    #[error("understand the driver's {what} {value}")]
+    Value { what: &'static str, value: u32 },
+    #[error("understand the GPU's architecture {0}")]
+    Architecture(u32),
+    #[error("read the GPU's report: {0}")]
+    Report(#[from] TranscriptError),
+    #[error("read the GPU's certificates: {length} bytes, the buffer has {limit}")]
+    CertificatesLength { length: u32, limit: usize },
+    #[error("read the GPU's certificates: they are no PEM text")]
+    CertificatesForm,
+    #[error("set the GPUs ready: they say {0} afterwards")]
+    ReadyRefused(u32),
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::RequestTooLong => Code::RequestTooLong,
+            Self::RequestUnreadable(_) => Code::RequestUnreadable,
+            Self::RequestVersion(_) => Code::RequestVersion,
+            Self::RequestField { .. } => Code::RequestField,
+            Self::Call(CallError::Load(_)) => Code::LibraryLoad,
+            Self::Call(CallError::Function(_)) => Code::LibraryFunction,
+            Self::Call(CallError::Status { .. }) => Code::LibraryCall,
+            Self::Text(_) => Code::DriverText,
+            Self::Bus => Code::DriverBus,
+            Self::DeviceMissing(_) => Code::DeviceMissing,
+            Self::DeviceUnasked(_) => Code::DeviceUnasked,
+            Self::CcOff => Code::CcOff,
+            Self::Value { .. } => Code::CcValue,
+            Self::Architecture(_) => Code::ArchitectureOther,
+            Self::Report(TranscriptError::Length) => Code::ReportLength,
+            Self::Report(TranscriptError::Form(_)) => Code::ReportForm,
+            Self::Report(TranscriptError::Padding) => Code::ReportPadding,
+            Self::Report(TranscriptError::Nonce) => Code::ReportNonce,
+            Self::CertificatesLength { .. } => Code::CertificatesLength,
+            Self::CertificatesForm => Code::CertificatesForm,
+            Self::ReadyRefused(_) => Code::ReadyRefused,
+        }
+    }
+}
+
+impl CallError {
+    pub(crate) fn load(error: impl std::fmt::Display) -> Self {
+        Self::Load(format!("load {LIBRARY}: {error}"))
+    }
+}

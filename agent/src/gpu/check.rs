@@ -1,0 +1,289 @@
+//! What must agree before evidence counts as that of this VM's GPUs: the PCI bus, the launch configuration and the
+//! helper's answer. Pure.
+
+use serde::Deserialize;
+
+use super::protocol::{DeviceAnswer, MAX_EVIDENCE_BYTES};
+use super::{NamedGpu, PciAddress, TakenEvidence};
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CheckError {
+    #[error("match the GPUs: {present} on the PCI bus, {listed} in the launch configuration")]
+    Count { present: usize, listed: usize },
+    #[error("match the GPUs: the launch configuration names {0} twice")]
+    NameTwice(String),
+    #[error("match the GPUs' evidence: {found} pieces for {present} GPUs")]
+    EvidenceCount { found: usize, present: usize },
+    #[error("match the GPUs' evidence: a piece is of {}, none of this VM's GPUs", shown(*.0))]
+    Unknown(Option<PciAddress>),
+    #[error("match the GPUs' evidence: two pieces are of {0}")]
+    Twice(String),
+    #[error("get evidence of {name}: {said}")]
+    Refused { name: String, said: String },
+    #[error("read the evidence of {name}: {reason}")]
+    Evidence { name: String, reason: &'static str },
+    #[error("accept the evidence of {name}: it names another device")]
+    OtherName { name: String },
+}
+
+/// Gives each GPU its name: the first address, in their order, has the first name. The host says both, so an exchange of
+/// two names tells nobody anything false about a GPU; a verifier counts them and tells them apart by what they sign.
+pub(super) fn name(
+    present: Vec<PciAddress>,
+    listed: &[String],
+) -> Result<Vec<NamedGpu>, CheckError> {
+    if present.len() != listed.len() {
+        return Err(CheckError::Count { present: present.len(), listed: listed.len() });
+    }
+    if let Some(twice) = repeated(listed.iter()) {
+        return Err(CheckError::NameTwice(twice.clone()));
+    }
+    let named = present.into_iter().zip(listed);
+    Ok(named.map(|(address, name)| NamedGpu { address, name: name.clone() }).collect())
+}
+
+/// One piece of evidence for each GPU, under its own name.
+pub(super) fn evidence(
+    named: &[NamedGpu],
+    answers: Vec<DeviceAnswer>,
+) -> Result<Vec<TakenEvidence>, CheckError> {
+    if answers.len() != named.len() {
+        return Err(CheckError::EvidenceCount { found: answers.len(), present: named.len() });
+    }
+    let mut taken: Vec<(&NamedGpu, TakenEvidence)> = Vec::with_capacity(named.len());
+    for answer in answers {
+        // An address that does not parse is not shown: it is the helper's text.
+        let address = PciAddress::parse(&answer.bus).ok_or(CheckError::Unknown(None))?;
+        let gpu = named.iter().find(|gpu| gpu.address == address);
+        let gpu = gpu.ok_or(CheckError::Unknown(Some(address)))?;
+        if taken.iter().any(|(other, _)| *other == gpu) {
+            return Err(CheckError::Twice(gpu.name.clone()));
+        }
+        taken.push((gpu, piece(gpu, answer)?));
+    }
+    taken.sort_by_key(|(gpu, _)| gpu.address);
+    Ok(taken.into_iter().map(|(_, evidence)| evidence).collect())
+}
+
+/// What the agent reads of evidence; the rest is for whoever judges it.
+#[derive(Deserialize)]
+struct Head {
+    version: u32,
+    device: String,
+}
+
+fn piece(gpu: &NamedGpu, answer: DeviceAnswer) -> Result<TakenEvidence, CheckError> {
+    let name = || gpu.name.clone();
+    let refuse = |reason| Err(CheckError::Evidence { name: name(), reason });
+    let text = match (answer.evidence, answer.error) {
+        (Some(text), None) => text,
+        (_, Some(refusal)) => {
+            return Err(CheckError::Refused { name: name(), said: refusal.shown() });
+        }
+        (None, None) => return refuse("there is none"),
+    };
+    if text.len() > MAX_EVIDENCE_BYTES {
+        return refuse("it is longer than 64 KiB");
+    }
+    let Ok(head) = serde_json::from_str::<Head>(&text) else {
+        return refuse("it is not JSON of its form");
+    };
+    if head.version != 1 {
+        return refuse("it has a version that this agent does not know");
+    }
+    if head.device != gpu.name {
+        return Err(CheckError::OtherName { name: name() });
+    }
+    Ok(TakenEvidence { device: name(), bytes: text.into_bytes() })
+}
+
+fn shown(address: Option<PciAddress>) -> String {
+    address.map_or_else(|| "no address".to_owned(), |address| address.to_string())
+}
+
+fn repeated<T: PartialEq>(values: impl Iterator<Item = T> + Clone) -> Option<T> {
+    let mut rest = values.enumerate();
+    let all = rest.clone();
+    rest.find_map(|(at, value)| {
+        all.clone().take(at).any(|(_, other)| other == value).then_some(value)
+    })
+}
+
+impl CheckError {
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Count { .. } => "ST-AGPU-02",
+            Self::NameTwice(_) => "ST-AGPU-04",
+            Self::EvidenceCount { .. } => "ST-AGPU-20",
+            Self::Unknown(_) => "ST-AGPU-21",
+            Self::Twice(_) => "ST-AGPU-22",
+            Self::Refused { .. } => "ST-AGPU-23",
+            Self::Evidence { .. } => "ST-AGPU-24",
+            Self::OtherName { .. } => "ST-AGPU-25",
+        }
+    }
+
+    pub(crate) fn fix(&self) -> &'static str {
+        match self {
+            Self::Count { .. } => {
+                "pass exactly the GPUs through that the launch configuration lists"
+            }
+            Self::NameTwice(_) => "give each GPU a name of its own in the launch configuration",
+            Self::EvidenceCount { .. } => "run agent and nvidia layer of the same release",
+            Self::Unknown(_) => "run agent and nvidia layer of the same release",
+            Self::Twice(_) => "run agent and nvidia layer of the same release",
+            Self::Refused { .. } => "see the code ST-GPUE that it names",
+            Self::Evidence { .. } => "run agent and nvidia layer of the same release",
+            Self::OtherName { .. } => "run agent and nvidia layer of the same release",
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn samples() -> Vec<Self> {
+        let name = || "x".to_owned();
+        vec![
+            Self::Count { present: 1, listed: 2 },
+            Self::NameTwice(name()),
+            Self::EvidenceCount { found: 1, present: 2 },
+            Self::Unknown(None),
+            Self::Twice(name()),
+            Self::Refused { name: name(), said: name() },
+            Self::Evidence { name: name(), reason: "x" },
+            Self::OtherName { name: name() },
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::protocol::{Answer, Said};
+
+    fn addresses(texts: &[&str]) -> Vec<PciAddress> {
+        texts.iter().map(|text| PciAddress::parse(text).unwrap()).collect()
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    const ONE: &str = "0000:01:00.0";
+    const TWO: &str = "0000:02:00.0";
+
+    fn two() -> Vec<NamedGpu> {
+        name(addresses(&[ONE, TWO]), &names(&["a", "b"])).unwrap()
+    }
+
+    /// Pieces as `(bus, JSON of the rest)`.
+    fn answers(pieces: &[(&str, &str)]) -> Vec<DeviceAnswer> {
+        let devices: Vec<String> =
+            pieces.iter().map(|(bus, rest)| format!(r#"{{"bus":"{bus}",{rest}}}"#)).collect();
+        let text = format!(r#"{{"devices":[{}],"version":1}}"#, devices.join(","));
+        match Answer::parse(text.as_bytes()) {
+            Ok(Said::Devices(devices)) => devices,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn good(name: &str) -> String {
+        format!(r#""evidence":"{{\"device\":\"{name}\",\"version\":1,\"more\":[]}}""#)
+    }
+
+    #[test]
+    fn names_go_by_the_order_of_addresses() {
+        let named = two();
+        assert_eq!((named[0].address.to_string().as_str(), named[0].name.as_str()), (ONE, "a"));
+        assert_eq!((named[1].address.to_string().as_str(), named[1].name.as_str()), (TWO, "b"));
+        assert_eq!(name(vec![], &[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn bus_and_launch_configuration_must_agree() {
+        for (present, listed, code) in [
+            (&[][..], &["a"][..], "ST-AGPU-02"),
+            (&[ONE], &[], "ST-AGPU-02"),
+            (&[ONE, TWO], &["a"], "ST-AGPU-02"),
+            (&[ONE, TWO], &["a", "a"], "ST-AGPU-04"),
+        ] {
+            let error = name(addresses(present), &names(listed)).unwrap_err();
+            assert_eq!(error.code(), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn evidence_comes_back_in_order_and_byte_for_byte() {
+        let (a, b) = (good("a"), good("b"));
+        let taken = evidence(&two(), answers(&[(TWO, &b), (ONE, &a)])).unwrap();
+        let devices: Vec<&str> = taken.iter().map(|one| one.device.as_str()).collect();
+        assert_eq!(devices, ["a", "b"]);
+        assert_eq!(taken[0].bytes, br#"{"device":"a","version":1,"more":[]}"#);
+        let claim = taken[0].claim();
+        assert_eq!(claim.device, "a");
+        assert_eq!(
+            claim.digest.as_bytes(),
+            ring::digest::digest(&ring::digest::SHA256, &taken[0].bytes).as_ref()
+        );
+    }
+
+    #[test]
+    fn each_disagreement_has_its_code() {
+        let (a, b) = (good("a"), good("b"));
+        let refusal = r#""error":{"code":"ST-GPUE-30","detail":"d","fix":"f"}"#;
+        let long = format!(
+            r#""evidence":"{{\"device\":\"a\",\"version\":1,\"x\":\"{}\"}}""#,
+            "x".repeat(MAX_EVIDENCE_BYTES)
+        );
+        let version = a.replace(":1,", ":2,");
+        for (pieces, code) in [
+            (&[][..], "ST-AGPU-20"),
+            (&[(ONE, a.as_str())], "ST-AGPU-20"),
+            (&[(ONE, &a), (TWO, &b), (TWO, &b)], "ST-AGPU-20"),
+            (&[(ONE, &a), ("0000:03:00.0", &b)], "ST-AGPU-21"),
+            (&[(ONE, &a), ("00000000:02:00.0", &b)], "ST-AGPU-21"),
+            (&[(ONE, &a), ("", &b)], "ST-AGPU-21"),
+            (&[(ONE, &a), (ONE, &a)], "ST-AGPU-22"),
+            (&[(ONE, &a), (TWO, refusal)], "ST-AGPU-23"),
+            (&[(ONE, r#""evidence":"""#), (TWO, &b)], "ST-AGPU-24"),
+            (&[(ONE, r#""evidence":"[]""#), (TWO, &b)], "ST-AGPU-24"),
+            (&[(ONE, &long), (TWO, &b)], "ST-AGPU-24"),
+            (&[(ONE, &version), (TWO, &b)], "ST-AGPU-24"),
+            // Both names are this VM's, and each is at the other's place.
+            (&[(ONE, &b), (TWO, &a)], "ST-AGPU-25"),
+            (&[(ONE, &a), (TWO, &a)], "ST-AGPU-25"),
+        ] {
+            let error = evidence(&two(), answers(pieces)).unwrap_err();
+            assert_eq!(error.code(), code, "{error}");
+        }
+    }
+
+    /// One byte of an answer changed: refused, or the change is inside of evidence, which a verifier judges.
+    #[test]
+    fn every_byte_of_an_answer_counts() {
+        let (a, b) = (good("a"), good("b"));
+        let answer =
+            format!(r#"{{"devices":[{{"bus":"{ONE}",{a}}},{{"bus":"{TWO}",{b}}}],"version":1}}"#);
+        let (mut refused, mut accepted) = (0, 0);
+        for at in 0..answer.len() {
+            for bit in 0..8 {
+                let mut flipped = answer.clone().into_bytes();
+                flipped[at] ^= 1 << bit;
+                let taken = match Answer::parse(&flipped) {
+                    Ok(Said::Devices(devices)) => evidence(&two(), devices),
+                    _ => {
+                        refused += 1;
+                        continue;
+                    }
+                };
+                let Ok(taken) = taken else {
+                    refused += 1;
+                    continue;
+                };
+                accepted += 1;
+                let devices: Vec<&str> = taken.iter().map(|one| one.device.as_str()).collect();
+                assert_eq!(devices, ["a", "b"]);
+                assert!(taken.iter().any(|one| !one.bytes.ends_with(br#"more":[]}"#)));
+            }
+        }
+        assert!(accepted < 100 && refused > 1000, "{accepted} accepted, {refused} refused");
+    }
+}

@@ -1,0 +1,273 @@
+//! The helper is played by shell scripts, most of them hostile. They run confined as the real one does, so they use
+//! nothing but the shell's own commands.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(30);
+const SHORT: Duration = Duration::from_millis(200);
+
+fn gpus(script: &str, count: u8, time: Duration) -> Gpus {
+    let named = (1..=count).map(|number| NamedGpu {
+        address: PciAddress::parse(&format!("0000:{number:02x}:00.0")).unwrap(),
+        name: format!("gpu{number}"),
+    });
+    // Each GPU adds to the time, so what shall be late is asked about none.
+    Gpus::of(named.collect(), HelperProgram::script(script, time))
+}
+
+fn piece(number: u8) -> String {
+    format!(
+        r#"{{"bus":"0000:{number:02x}:00.0","evidence":"{{\\"device\\":\\"gpu{number}\\",\\"version\\":1}}"}}"#
+    )
+}
+
+fn print_evidence(numbers: &[u8]) -> String {
+    let pieces: Vec<String> = numbers.iter().map(|number| piece(*number)).collect();
+    format!(
+        "printf '%s\\n' '{{\"devices\":[{}],\"version\":1}}'",
+        pieces.join(",").replace("\\\\", "\\")
+    )
+}
+
+const READY: &str = r#"printf '{"ready":true,"version":1}\n'"#;
+
+async fn report(script: &str, count: u8) -> Result<Vec<TakenEvidence>, GpuError> {
+    let mut gpus = gpus(script, count, LONG);
+    let outcome = gpus.evidence(&[0x0f; 32]).await;
+    assert!(gpus.helper.is_idle(), "nothing is left running");
+    outcome
+}
+
+#[tokio::test]
+async fn evidence_of_every_gpu_comes_back() {
+    let taken = report(&print_evidence(&[2, 1]), 2).await.unwrap();
+    let devices: Vec<&str> = taken.iter().map(|one| one.device.as_str()).collect();
+    assert_eq!(devices, ["gpu1", "gpu2"]);
+    assert_eq!(taken[0].bytes, br#"{"device":"gpu1","version":1}"#);
+}
+
+#[tokio::test]
+async fn the_challenge_and_the_word_arrive() {
+    let request = format!(
+        r#"{{"version":1,"challenge":"{}","devices":[{{"bus":"0000:01:00.0","name":"gpu1"}}]}}"#,
+        "0f".repeat(32)
+    );
+    let script = format!(
+        "read -r line; [ \"$line\" = '{request}' ] && [ \"$*\" = report ] || exit 3; {}",
+        print_evidence(&[1])
+    );
+    assert!(report(&script, 1).await.is_ok());
+    let script = format!("read -r line && exit 3; [ \"$*\" = ready ] || exit 4; {READY}");
+    gpus(&script, 1, LONG).set_ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn hostile_answers_are_refused_each_with_its_code() {
+    let refusal = r#"{"code":"ST-GPUE-30","detail":"d","fix":"f"}"#;
+    let refused = format!("printf '%s' '{{\"error\":{refusal},\"version\":1}}'");
+    let one_refused = format!(
+        "printf '%s' '{{\"devices\":[{{\"bus\":\"0000:01:00.0\",\"error\":{refusal}}}],\"version\":1}}'"
+    );
+    let good = print_evidence(&[1]);
+    for (script, code) in [
+        ("exit 0".to_owned(), "ST-AGPU-15"),
+        ("echo what".into(), "ST-AGPU-15"),
+        ("printf '\\377\\376'".into(), "ST-AGPU-15"),
+        (good.replace("\"version\":1}'", "\"version\":1,\"more\":1}'"), "ST-AGPU-15"),
+        (READY.into(), "ST-AGPU-15"),
+        (format!("{good}; {good}"), "ST-AGPU-15"),
+        (good.replace("],\"version\":1}'", "],\"version\":2}'"), "ST-AGPU-16"),
+        ("exit 3".into(), "ST-AGPU-17"),
+        ("kill -SEGV $$".into(), "ST-AGPU-17"),
+        (format!("{good}; exit 1"), "ST-AGPU-17"),
+        (refused.clone(), "ST-AGPU-17"),
+        (format!("{refused}; exit 1"), "ST-AGPU-18"),
+        (format!("{one_refused}; exit 1"), "ST-AGPU-23"),
+        (print_evidence(&[]), "ST-AGPU-20"),
+        (print_evidence(&[1, 2]), "ST-AGPU-20"),
+        (print_evidence(&[2]), "ST-AGPU-21"),
+        // More than a pipe holds and more than is read, from one that ends and from one that does not.
+        (
+            "a=xxxxxxxx; while [ ${#a} -lt 600000 ]; do a=$a$a; done; printf %s $a".into(),
+            "ST-AGPU-14",
+        ),
+        ("while :; do printf '                                '; done".into(), "ST-AGPU-14"),
+    ] {
+        let error = report(&script, 1).await.unwrap_err();
+        assert_eq!(error.code(), code, "{script}: {error}");
+    }
+    let words = report(&format!("{refused}; exit 1"), 1).await.unwrap_err().to_string();
+    assert!(words.contains("ST-GPUE-30: failed to d; f"), "{words}");
+    let error = gpus(&print_evidence(&[1]), 1, LONG).set_ready().await.unwrap_err();
+    assert_eq!(error.code(), "ST-AGPU-15");
+}
+
+/// Without GPUs nothing is added to the time, so these are late after a moment.
+#[tokio::test]
+async fn one_that_does_not_end_is_killed_at_its_deadline_and_waited_for() {
+    for script in [
+        "while :; do :; done".to_owned(),
+        "exec sleep 1000".into(),
+        // It ignores what can be ignored.
+        "trap '' TERM INT HUP; while :; do :; done".into(),
+        // A good answer does not count before the exit code that belongs to it.
+        format!("{READY}; exec sleep 1000"),
+        format!("{READY}; exec >&-; while :; do :; done"),
+        "read -r line; exec <&-; while :; do :; done".into(),
+    ] {
+        let mut gpus = gpus(&script, 0, SHORT);
+        let start = Instant::now();
+        let error = gpus.set_ready().await.unwrap_err();
+        assert_eq!(error.code(), "ST-AGPU-13", "{script}: {error}");
+        assert!(start.elapsed() >= SHORT);
+        assert!(gpus.helper.is_idle(), "{script}");
+    }
+}
+
+/// A question that nobody waits for any more leaves nothing behind for the next.
+#[tokio::test]
+async fn a_dropped_question_ends_its_process_before_the_next_starts() {
+    let script = "[ \"$*\" = report ] && while :; do :; done; ".to_owned() + READY;
+    let mut gpus = gpus(&script, 0, LONG);
+    assert!(tokio::time::timeout(SHORT, gpus.evidence(&[1; 32])).await.is_err());
+    assert!(!gpus.helper.is_idle());
+    gpus.set_ready().await.unwrap();
+    assert!(gpus.helper.is_idle());
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_said() {
+    let filters = Filters::for_gpu_helper().unwrap();
+    let layer = tempfile::tempdir().unwrap();
+    let mut gpus = Gpus::of(vec![], HelperProgram::in_layer(layer.path(), filters));
+    assert_eq!(gpus.set_ready().await.unwrap_err().code(), "ST-AGPU-11");
+}
+
+/// What the process says of itself, through the words of a refusal.
+async fn facts(script: &str, ready: bool) -> String {
+    let script = format!(
+        "{script}; printf '{{\"error\":{{\"code\":\"ST-GPUE-10\",\"detail\":\"%s\",\"fix\":\"\"}},\"version\":1}}' \"$facts\"; exit 1"
+    );
+    let mut gpus = gpus(&script, 0, LONG);
+    let error = if ready {
+        gpus.set_ready().await.unwrap_err()
+    } else {
+        gpus.evidence(&[1; 32]).await.unwrap_err()
+    };
+    assert_eq!(error.code(), "ST-AGPU-18", "{error}");
+    error.to_string()
+}
+
+const STATUS: &str = "while read -r key a rest; do case $key in \
+    Uid:|Gid:|Groups:|CapEff:|CapPrm:|CapBnd:|NoNewPrivs:|Seccomp:) facts=\"$facts$key$a \";; esac; \
+    done </proc/self/status";
+
+#[tokio::test]
+async fn it_runs_as_its_own_user_without_capabilities_and_filtered() {
+    let found = facts(STATUS, false).await;
+    for expected in ["NoNewPrivs:1 ", "Seccomp:2 "] {
+        assert!(found.contains(expected), "{found}");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can start it as its own user");
+        return;
+    }
+    for expected in [
+        "Uid:65501 ",
+        "Gid:65501 ",
+        "Groups: ",
+        "CapEff:0000000000000000 ",
+        "CapPrm:0000000000000000 ",
+    ] {
+        assert!(found.contains(expected), "{found}");
+    }
+    let found = facts(STATUS, true).await;
+    for expected in ["Uid:0 ", "CapPrm:0000000000200000 ", "CapBnd:0000000000200000 ", "Seccomp:2 "]
+    {
+        assert!(found.contains(expected), "{found}");
+    }
+}
+
+/// The shell ends where it cannot fork.
+#[tokio::test]
+async fn it_cannot_start_a_process() {
+    for script in ["( : )", "x=$(:)", "sleep 0", ": &"] {
+        let error = gpus(&format!("{script}; {READY}"), 0, LONG).set_ready().await.unwrap_err();
+        assert_eq!(error.code(), "ST-AGPU-17", "{script}: {error}");
+    }
+    gpus(READY, 0, LONG).set_ready().await.unwrap();
+}
+
+#[tokio::test]
+async fn it_has_limits_and_no_environment() {
+    let found = facts(
+        "while read -r line; do case $line in *'core file'*|*'open files'*|'Max file size'*) \
+            set -- $line; facts=\"$facts$*, \";; esac; done </proc/self/limits",
+        false,
+    )
+    .await;
+    for expected in
+        ["Max core file size 0 0 bytes", "Max open files 64 64 files", "Max file size 0 0 bytes"]
+    {
+        assert!(found.contains(expected), "{found}");
+    }
+    let script = "read -r line </proc/self/environ; facts=\"environment=[$line]\"";
+    let found = facts(script, false).await;
+    assert!(found.contains("environment=[]"), "{found}");
+}
+
+/// The real program, its loader and its libraries, confined. With no driver it must say so itself.
+#[tokio::test]
+async fn the_program_of_a_layer_starts_and_answers() {
+    let Some(layer) = std::env::var_os("SEALTUNE_NVIDIA_LAYER") else {
+        println!("skipped: SEALTUNE_NVIDIA_LAYER names no folder with an nvidia layer");
+        return;
+    };
+    let filters = Filters::for_gpu_helper().unwrap();
+    let helper = HelperProgram::in_layer(Path::new(&layer), filters);
+    let named = gpus("", 2, LONG).named;
+    let mut gpus = Gpus::of(named, helper);
+    for outcome in [gpus.evidence(&[1; 32]).await.map(drop), gpus.set_ready().await] {
+        if let Err(error) = outcome {
+            assert!(error.to_string().contains("ST-GPUE-"), "{error}");
+            println!("{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn find_needs_bus_configuration_and_layer() {
+    let sysfs = tempfile::tempdir().unwrap();
+    let at = || Sysfs { root: sysfs.path() };
+    let names = ["gpu0".to_owned()];
+    assert!(Gpus::find(at(), &[], None).unwrap().is_none());
+    let code = |found: Result<Option<Gpus>, GpuError>| found.unwrap_err().code();
+    assert_eq!(code(Gpus::find(at(), &names, Some(sysfs.path()))), "ST-AGPU-02");
+    let folder = sysfs.path().join("bus/pci/devices/0000:01:00.0");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("vendor"), "0x10de\n").unwrap();
+    std::fs::write(folder.join("class"), "0x030200\n").unwrap();
+    assert_eq!(code(Gpus::find(at(), &[], Some(sysfs.path()))), "ST-AGPU-02");
+    assert_eq!(code(Gpus::find(at(), &names, None)), "ST-AGPU-03");
+    let found = Gpus::find(at(), &names, Some(sysfs.path())).unwrap().unwrap();
+    assert_eq!(found.named[0].name, "gpu0");
+}
+
+#[test]
+fn every_code_is_in_the_readme_once() {
+    let readme = include_str!("../../README.md");
+    let samples = GpuError::samples();
+    let codes: BTreeSet<&str> = samples.iter().map(GpuError::code).collect();
+    assert_eq!(codes.len(), samples.len(), "a code has two causes");
+    for error in &samples {
+        let begin = format!("| {} |", error.code());
+        let lines: Vec<&str> = readme.lines().filter(|line| line.starts_with(&begin)).collect();
+        assert_eq!(lines.len(), 1, "{}", error.code());
+        assert!(lines[0].contains(error.fix()), "{}: {}", error.code(), error.fix());
+    }
+    let rows = readme.lines().filter(|line| line.starts_with("| ST-AGPU-")).count();
+    assert_eq!(rows, codes.len(), "a row of no code");
+}
