@@ -12,6 +12,7 @@ mod evidence;
 mod jobs;
 #[cfg(feature = "daemon")]
 pub(crate) mod quotes;
+#[cfg(feature = "daemon")]
 mod results;
 #[cfg(feature = "daemon")]
 pub(crate) mod router;

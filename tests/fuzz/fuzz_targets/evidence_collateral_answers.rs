@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sealtune_evidence::collateral::answers::fuzz_answers(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sealtune_evidence::collateral::answers::fuzz_answers(
+    data
+));

@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sealtune_evidence::collateral::memory::fuzz_collateral_memory(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    sealtune_evidence::collateral::memory::fuzz_collateral_memory(data)
+});
