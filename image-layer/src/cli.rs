@@ -15,6 +15,7 @@ use crate::layer::{self, LayerOrder};
 use crate::measure;
 use crate::packages::{Origin, PackageCache};
 use crate::profile::Profile;
+use crate::release::{self, Verb};
 use sealtune_evidence::Shape;
 
 #[derive(Debug, Parser)]
@@ -123,6 +124,11 @@ enum Command {
     /// Compare two image directories; exit status 1 when they differ
     #[command(after_help = "Example:\n  sealtune-image diff image-0.1.0 image-0.2.0")]
     Diff { a: PathBuf, b: PathBuf },
+    /// Keys and manifests of releases
+    Release {
+        #[command(subcommand)]
+        verb: Verb,
+    },
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  sealtune-image completions bash > /etc/bash_completion.d/sealtune-image"
@@ -223,7 +229,7 @@ fn exit(class: ExitClass) -> ExitCode {
     ExitCode::from(class as u8)
 }
 
-enum Answer {
+pub(crate) enum Answer {
     Yes,
     No,
 }
@@ -291,6 +297,7 @@ fn dispatch(cli: Cli) -> Result<Answer, ImageError> {
             show(json, &difference, || inspect::diff_text(&difference))?;
             return Ok(Answer::when(difference.same));
         }
+        Command::Release { verb } => return release::run(verb, json),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -303,7 +310,7 @@ fn dispatch(cli: Cli) -> Result<Answer, ImageError> {
     Ok(Answer::Yes)
 }
 
-fn show(
+pub(crate) fn show(
     json: bool,
     value: &impl Serialize,
     text: impl FnOnce() -> String,

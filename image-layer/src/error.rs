@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use sealtune_evidence::reference::ReferenceError;
+use sealtune_evidence::release::{Code, ReleaseError};
+
 /// Why a command could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
@@ -41,6 +44,26 @@ pub enum ImageError {
     Python { detail: String },
     #[error("unpack {package}: {detail}")]
     Unpack { package: String, detail: String },
+    #[error("make key {}: the file is there already", path.display())]
+    KeyExists { path: PathBuf },
+    #[error("read key {}: it is not an Ed25519 key in PKCS#8 (DER)", path.display())]
+    KeyForm { path: PathBuf },
+    #[error("use key {}: others may read it (mode {mode:o})", path.display())]
+    KeyOpen { path: PathBuf, mode: u32 },
+    #[error("read {}: {detail}", path.display())]
+    BadJson { path: PathBuf, detail: String },
+    #[error("make a manifest: no reference values of image {} were given", path.display())]
+    ReferenceLacking { path: PathBuf },
+    #[error("make a manifest: {} is of none of the images", path.display())]
+    ReferenceOfNone { path: PathBuf },
+    #[error("make a key: the system gives no random bytes")]
+    NoRandom,
+    /// With the code of its cause.
+    #[error("use {}: {source}", path.display())]
+    Release { path: PathBuf, source: ReleaseError },
+    /// With the code of its cause.
+    #[error("use {}: {source}", path.display())]
+    Reference { path: PathBuf, source: ReferenceError },
 }
 
 /// What the exit status says (0 is success).
@@ -79,6 +102,15 @@ impl ImageError {
             Self::Encode { .. } => "ST-IMAGE-16",
             Self::Python { .. } => "ST-IMAGE-17",
             Self::Unpack { .. } => "ST-IMAGE-18",
+            Self::KeyExists { .. } => "ST-IMAGE-19",
+            Self::KeyForm { .. } => "ST-IMAGE-20",
+            Self::KeyOpen { .. } => "ST-IMAGE-21",
+            Self::BadJson { .. } => "ST-IMAGE-22",
+            Self::ReferenceLacking { .. } => "ST-IMAGE-23",
+            Self::ReferenceOfNone { .. } => "ST-IMAGE-24",
+            Self::NoRandom => "ST-IMAGE-25",
+            Self::Release { source, .. } => source.code(),
+            Self::Reference { source, .. } => source.code(),
         }
     }
 
@@ -123,6 +155,23 @@ impl ImageError {
             Self::Encode { .. } => "this is a bug in sealtune-image: please report it",
             Self::Python { .. } => "leave python out of --packages, or pass --no-precompile",
             Self::Unpack { .. } => "run again with --refresh; check that the disk has room",
+            Self::KeyExists { .. } => "choose another --out: a key is never overwritten",
+            Self::KeyForm { .. } => {
+                "pass the file that `sealtune-image release new-key` made, or its copy"
+            }
+            Self::KeyOpen { .. } => {
+                "chmod 600 it; if others could have read it, make a new key and end this one"
+            }
+            Self::BadJson { .. } => {
+                "take the file as `sealtune-image release make` wrote it; for revocations see README.md"
+            }
+            Self::ReferenceLacking { .. } => {
+                "make them with `sealtune-image measure --reference-values`, then pass --reference"
+            }
+            Self::ReferenceOfNone { .. } => "leave it out, or pass the image that it is of",
+            Self::NoRandom => "check that the kernel offers getrandom",
+            Self::Release { source, .. } => source.fix(),
+            Self::Reference { source, .. } => source.fix(),
         }
     }
 
@@ -133,13 +182,24 @@ impl ImageError {
                 ExitClass::Usage
             }
             Self::OutputInUse { .. } | Self::NoMirror => ExitClass::Usage,
+            Self::KeyExists { .. }
+            | Self::KeyForm { .. }
+            | Self::KeyOpen { .. }
+            | Self::BadJson { .. }
+            | Self::ReferenceLacking { .. }
+            | Self::ReferenceOfNone { .. }
+            | Self::Reference { .. } => ExitClass::Usage,
+            Self::Release { source, .. } => match source.entry() {
+                Code::KeysUnreadable | Code::KeysField => ExitClass::Usage,
+                _ => ExitClass::AnswerIsNo,
+            },
             Self::BadImage { .. } => ExitClass::AnswerIsNo,
             Self::Encode { .. } => ExitClass::Bug,
             _ => ExitClass::Environment,
         }
     }
 
-    /// One sample of each variant, so that a test can compare them with the README.
+    /// One sample of each variant with a code of ours, so that a test can compare them with the README.
     #[cfg(test)]
     fn samples() -> Vec<Self> {
         let text = String::new;
@@ -163,6 +223,13 @@ impl ImageError {
             Self::Encode { what: "x", detail: text() },
             Self::Python { detail: text() },
             Self::Unpack { package: text(), detail: text() },
+            Self::KeyExists { path: PathBuf::new() },
+            Self::KeyForm { path: PathBuf::new() },
+            Self::KeyOpen { path: PathBuf::new(), mode: 0 },
+            Self::BadJson { path: PathBuf::new(), detail: text() },
+            Self::ReferenceLacking { path: PathBuf::new() },
+            Self::ReferenceOfNone { path: PathBuf::new() },
+            Self::NoRandom,
         ]
     }
 }

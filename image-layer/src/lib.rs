@@ -18,6 +18,7 @@ pub mod module_signature;
 pub mod output;
 pub mod packages;
 pub mod profile;
+pub mod release;
 pub mod rootfs;
 pub mod sources;
 pub mod verity;

@@ -95,7 +95,7 @@ pub fn write_reference_values(
     write_atomically(file, &values.to_bytes().map_err(|error| refused(error.to_string()))?)
 }
 
-fn read_layer(path: &Path) -> Result<Layer, ImageError> {
+pub(crate) fn read_layer(path: &Path) -> Result<Layer, ImageError> {
     let bad = |detail: String| ImageError::BadImage { path: path.to_path_buf(), detail };
     let bytes = read_bounded(path, 1 << 20)?;
     let layer: LayerDescription =

@@ -83,7 +83,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), ImageError> {
     Ok(())
 }
 
-fn parent_of(path: &Path) -> PathBuf {
+pub(crate) fn parent_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
         _ => PathBuf::from("."),

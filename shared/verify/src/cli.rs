@@ -14,6 +14,9 @@ Examples:
   # An offer for your nonce, before you release a job to it:
   sealtune-verify evidence offer.json --purpose offer --nonce $NONCE --job $JOB --reference reference.json
 
+  # The same, by a release that two holders of your key set signed:
+  sealtune-verify evidence offer.json --purpose offer --nonce $NONCE --job $JOB --manifest release.json --release-keys keys.json
+
   # The same, with collateral that this program fetches from Intel:
   sealtune-verify evidence offer.json --purpose offer --nonce $NONCE --job $JOB --reference reference.json --collateral early
 
@@ -83,8 +86,15 @@ pub struct JudgeOptions {
     /// Digest of a dstack OS image that may run, besides those that the policy lists
     #[arg(long, value_name = "HEX")]
     pub os_image: Vec<Hex32>,
-    /// Reference values of a release that you trust; may be given more than once
-    #[arg(long, value_name = "FILE", required = true)]
+    /// Manifest of a release, signed by holders of --release-keys; may be given more than once
+    #[arg(long, value_name = "FILE", requires = "release_keys")]
+    pub manifest: Vec<PathBuf>,
+    /// The keys that may release, and how many holders must have signed
+    #[arg(long, value_name = "FILE", requires = "manifest")]
+    pub release_keys: Option<PathBuf>,
+    /// Reference values: those that a manifest names by digest, or of a release that you trust yourself; may be given more
+    /// than once
+    #[arg(long, value_name = "FILE", required_unless_present = "manifest")]
     pub reference: Vec<PathBuf>,
     /// Root certificate of a SIMULATED platform (DER or PEM); every verdict then says SIMULATED
     #[arg(long, value_name = "FILE")]
@@ -92,14 +102,21 @@ pub struct JudgeOptions {
     /// Collateral: a file of yours, or `fetch` or `early` to ask a service now; without it, that of the sender is used
     #[arg(long, value_name = "FILE|fetch|early", value_parser = parse_collateral)]
     pub collateral: Option<CollateralSource>,
+    /// Certificates and revocation list for SEV-SNP: a file of yours; without it, those of the sender are used
+    #[arg(long, value_name = "FILE")]
+    pub snp_collateral: Option<PathBuf>,
+    /// RIM files and OCSP responses for GPUs: a file of yours; without it, those of the sender are used
+    #[arg(long, value_name = "FILE")]
+    pub gpu_collateral: Option<PathBuf>,
     /// Whom to ask: Intel, or a cache (PCCS)
     #[arg(long, value_name = "URL", env = "SEALTUNE_COLLATERAL_SERVICE", default_value = INTEL_PCS,
           value_parser = parse_service)]
     pub collateral_service: ServiceBase,
-    /// Where to remember how new collateral was; without it: sealtune/collateral-memory.json in your state directory
+    /// Where to remember how new collateral was; without it: sealtune/collateral-memory.json in your state directory. What
+    /// manifests said is kept beside it, in release-memory.json
     #[arg(long, value_name = "FILE")]
     pub memory: Option<PathBuf>,
-    /// Neither hold collateral against the memory nor remember it
+    /// Hold neither collateral nor manifests against what was seen before, and remember neither
     #[arg(long, conflicts_with = "memory")]
     pub no_memory: bool,
     /// Verity root of a layer that you trust besides the release's: your training image
@@ -252,6 +269,8 @@ mod tests {
         assert!(line("offer", &["--collateral-service", "https://pccs.example:8081"]));
         assert!(!line("offer", &["--collateral-service", "http://pccs.example"]));
         assert!(!line("offer", &["--memory", "m", "--no-memory"]));
+        assert!(!line("offer", &["--manifest", "m"]) && !line("offer", &["--release-keys", "k"]));
+        assert!(line("offer", &["--manifest", "m", "--manifest", "n", "--release-keys", "k"]));
         assert!(line("offer", &["--at", "2026-11-22T10:00:00Z"]));
         assert!(line("offer", &["--at", "1795333794"]));
         assert!(!line("offer", &["--at", "yesterday"]));

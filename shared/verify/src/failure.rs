@@ -5,12 +5,16 @@ use std::path::{Path, PathBuf};
 #[cfg(test)]
 use sealtune_evidence::codes::CodeEntry;
 use sealtune_evidence::{
+    Hex32,
     appraise::DstackReportError,
     bundle::BundleError,
     collateral::{self, CollateralError},
     measure::MeasureError,
+    nvidia::collateral::NvidiaCollateralError,
     policy::PolicyError,
     reference::ReferenceError,
+    release::{self, ReleaseError},
+    snp::collateral::SnpCollateralError,
 };
 use sealtune_receipt::PackageError;
 
@@ -30,6 +34,18 @@ pub enum Failure {
     Receipt { path: PathBuf, source: PackageError },
     #[error("use {}: {source}", path.display())]
     Policy { path: PathBuf, source: PolicyError },
+    #[error("use {}: {source}", path.display())]
+    Manifest { path: PathBuf, source: ReleaseError },
+    #[error("{0}")]
+    Releases(#[source] ReleaseError),
+    #[error("use {}: it names a file of reference values that was not given", path.display())]
+    ReferenceMissing { path: PathBuf },
+    #[error("use {digest}: it was revoked: {reason}")]
+    PinnedRevoked { digest: Hex32, reason: String },
+    #[error("use {}: {source}", path.display())]
+    SnpCollateral { path: PathBuf, source: SnpCollateralError },
+    #[error("use {}: {source}", path.display())]
+    GpuCollateral { path: PathBuf, source: NvidiaCollateralError },
     #[error("use {}: {source}", path.display())]
     Reference { path: PathBuf, source: ReferenceError },
     #[error("use {}: {reason}", path.display())]
@@ -100,7 +116,7 @@ const OWN: &[CodeEntry] = &[
     },
     CodeEntry {
         code: "ST-VRFY-08",
-        cause: "the memory of collateral cannot be read or written",
+        cause: "the memory of collateral or of releases cannot be read or written",
         fix: "check its permissions; or name another file with --memory",
     },
     CodeEntry {
@@ -112,6 +128,11 @@ const OWN: &[CodeEntry] = &[
         code: "ST-VRFY-09",
         cause: "this program was built without a client for collateral services",
         fix: "pass collateral as a file; or build with the feature `fetch`",
+    },
+    CodeEntry {
+        code: "ST-VRFY-11",
+        cause: "a manifest names reference values in a file, and no such file was given",
+        fix: "pass the file that was published with the manifest with --reference",
     },
 ];
 
@@ -127,6 +148,11 @@ impl Failure {
             Self::Reference { source, .. } => source.code(),
             Self::Measure { source, .. } => source.code(),
             Self::Image { .. } => "ST-VRFY-10",
+            Self::Manifest { source, .. } | Self::Releases(source) => source.code(),
+            Self::ReferenceMissing { .. } => "ST-VRFY-11",
+            Self::PinnedRevoked { .. } => release::Code::Revoked.as_str(),
+            Self::SnpCollateral { source, .. } => source.code(),
+            Self::GpuCollateral { source, .. } => source.code(),
             Self::Collateral { .. } => sealtune_evidence::Code::CollateralUnreadable.as_str(),
             Self::Fetch(error) => error.code(),
             Self::Unreachable { .. } => collateral::Code::Unreachable.as_str(),

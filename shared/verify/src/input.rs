@@ -9,10 +9,11 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest;
 use sealtune_evidence::{
-    Collateral, Hex32, Hex48, Policy, ReferenceValues,
+    Collateral, Hex32, Hex48, Policy,
     collateral::MAX_COLLATERAL_BYTES,
+    nvidia::collateral::{MAX_NVIDIA_COLLATERAL_BYTES, NvidiaCollateral},
     policy::{ListedImages, MAX_POLICY_BYTES},
-    reference::MAX_REFERENCE_BYTES,
+    snp::collateral::{MAX_SNP_COLLATERAL_BYTES, SnpCollateral},
 };
 
 use crate::{cli::JudgeOptions, failure::Failure};
@@ -80,17 +81,19 @@ pub(crate) fn policy(options: &JudgeOptions) -> Result<Policy, Failure> {
     policy.map_err(Failure::of(path, |path, source| Failure::Policy { path, source }))
 }
 
-pub(crate) fn references(paths: &[PathBuf]) -> Result<Vec<ReferenceValues>, Failure> {
-    let read = |path: &PathBuf| {
-        ReferenceValues::parse(&read(path, MAX_REFERENCE_BYTES)?)
-            .map_err(Failure::of(path, |path, source| Failure::Reference { path, source }))
-    };
-    paths.iter().map(read).collect()
-}
-
 pub(crate) fn collateral(path: &Path) -> Result<Collateral, Failure> {
     Collateral::parse(&read(path, MAX_COLLATERAL_BYTES)?)
         .map_err(|error| Failure::Collateral { path: path.to_owned(), reason: error.to_string() })
+}
+
+pub(crate) fn snp_collateral(path: &Path) -> Result<SnpCollateral, Failure> {
+    SnpCollateral::parse(&read(path, MAX_SNP_COLLATERAL_BYTES)?)
+        .map_err(Failure::of(path, |path, source| Failure::SnpCollateral { path, source }))
+}
+
+pub(crate) fn gpu_collateral(path: &Path) -> Result<NvidiaCollateral, Failure> {
+    NvidiaCollateral::parse(&read(path, MAX_NVIDIA_COLLATERAL_BYTES)?)
+        .map_err(Failure::of(path, |path, source| Failure::GpuCollateral { path, source }))
 }
 
 /// A certificate in DER, from a file in DER or PEM.

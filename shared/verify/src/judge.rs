@@ -3,8 +3,10 @@
 use std::{fmt::Write as _, path::PathBuf};
 
 use sealtune_evidence::{
-    Anchors, Collateral, Context, EvidenceBundle, JudgeTime, Policy, ReferenceValues, Verdict,
-    collateral::{Code, CollateralFacts, ServiceBase, Update},
+    Anchors, Collateral, Context, EvidenceBundle, JudgeTime, Policy, Verdict,
+    collateral::{Code, CollateralFacts, CollateralMemory, ServiceBase, Update},
+    nvidia::NvidiaCollateral,
+    snp::SnpCollateral,
     verdict::Findings,
 };
 use serde::Serialize;
@@ -16,6 +18,7 @@ use crate::{
     input,
     memory_file::MemoryFile,
     online,
+    releases::{Releases, Trust},
 };
 
 /// A part of what is judged, with what its claims are prefixed by.
@@ -27,17 +30,24 @@ pub(crate) struct Part<'a> {
 /// Everything that [`JudgeOptions`] names.
 pub(crate) struct Judge<'a> {
     policy: Policy,
-    references: Vec<ReferenceValues>,
+    trust: Trusted,
     anchors: Anchors,
     /// The user's own.
     collateral: Option<Collateral>,
+    snp_collateral: Option<SnpCollateral>,
+    gpu_collateral: Option<NvidiaCollateral>,
     /// Set until it is done.
     fetch: Option<(&'a dyn Get, ServiceBase, Update)>,
     /// Fetched collateral is of today: it says nothing about another time.
     fetched: bool,
     memory: Option<PathBuf>,
-    at: Option<u64>,
     now: u64,
+}
+
+/// Releases are trusted for a time: what was good then may have been revoked since.
+struct Trusted {
+    now: Trust,
+    at: Option<(u64, Trust)>,
 }
 
 /// At the time that was asked for, and with `--at` at the clock besides.
@@ -58,7 +68,6 @@ impl<'a> Judge<'a> {
         surroundings: &Surroundings<'a>,
     ) -> Result<Self, Failure> {
         let policy = input::policy(options)?;
-        let references = input::references(&options.reference)?;
         let simulated_root =
             options.simulated_root.as_deref().map(input::certificate).transpose()?;
         let (mut collateral, mut fetch) = (None, None);
@@ -75,15 +84,32 @@ impl<'a> Judge<'a> {
             (Some(path), false) => Some(path.clone()),
             (None, false) => surroundings.memory.cloned(),
         };
+        let releases = Releases::read(options, memory.as_deref())?;
+        let trust = match options.at {
+            None => Trusted { now: releases.at(JudgeTime::Now(surroundings.now))?, at: None },
+            Some(at) => Trusted {
+                at: Some((at, releases.at(JudgeTime::At(at))?)),
+                now: releases.beside_another_time(surroundings.now)?,
+            },
+        };
         Ok(Self {
             policy,
-            references,
+            trust,
             anchors: Anchors { simulated_root, ..Anchors::default() },
             collateral,
+            snp_collateral: options
+                .snp_collateral
+                .as_deref()
+                .map(input::snp_collateral)
+                .transpose()?,
+            gpu_collateral: options
+                .gpu_collateral
+                .as_deref()
+                .map(input::gpu_collateral)
+                .transpose()?,
             fetched: fetch.is_some(),
             fetch,
             memory,
-            at: options.at,
             now: surroundings.now,
         })
     }
@@ -101,10 +127,16 @@ impl<'a> Judge<'a> {
         parts: &[Part<'_>],
         judge: impl Fn(&Context<'_>) -> Verdict,
     ) -> Result<Judged, Failure> {
-        let mut now = judge(&self.context(JudgeTime::Now(self.now)));
+        let judge = |time, trust: &Trust| {
+            let mut verdict = judge(&self.context(time, trust));
+            let findings = trust.findings(parts, &verdict);
+            verdict.add(findings);
+            verdict
+        };
+        let mut now = judge(JudgeTime::Now(self.now), &self.trust.now);
         self.remember(parts, &mut now)?;
-        let Some(at) = self.at else { return Ok(Judged::Now(now)) };
-        let mut then = judge(&self.context(JudgeTime::At(at)));
+        let Some((at, trust)) = &self.trust.at else { return Ok(Judged::Now(now)) };
+        let mut then = judge(JudgeTime::At(*at), trust);
         if !then.simulated {
             let mut findings = Findings::default();
             findings.open("collateral-memory", "", Code::NotRemembered, "");
@@ -113,15 +145,15 @@ impl<'a> Judge<'a> {
         Ok(Judged::Both(Box::new(Verdicts { at: then, now })))
     }
 
-    fn context(&self, time: JudgeTime) -> Context<'_> {
+    fn context<'b>(&'b self, time: JudgeTime, trust: &'b Trust) -> Context<'b> {
         let of_this_time = matches!(time, JudgeTime::Now(_)) || !self.fetched;
         Context {
             policy: &self.policy,
-            references: &self.references,
+            references: &trust.references,
             anchors: &self.anchors,
             collateral: self.collateral.as_ref().filter(|_| of_this_time),
-            snp_collateral: None,
-            gpu_collateral: None,
+            snp_collateral: self.snp_collateral.as_ref(),
+            gpu_collateral: self.gpu_collateral.as_ref(),
             time,
         }
     }
@@ -147,7 +179,7 @@ impl<'a> Judge<'a> {
             verdict.add(findings);
             return Ok(());
         };
-        let file = MemoryFile::open(path)?;
+        let file = MemoryFile::<CollateralMemory>::open(path)?;
         let (findings, newest) = file.memory().hold(facts);
         file.replace(&newest)?;
         verdict.add(findings);

@@ -16,6 +16,7 @@ mod measure;
 mod memory_file;
 mod online;
 mod receipt;
+mod releases;
 
 use std::path::PathBuf;
 
@@ -33,7 +34,7 @@ pub struct Surroundings<'a> {
     pub now: u64,
     /// Makes connections; a program without it judges with files only.
     pub http: Option<&'a dyn Get>,
-    /// Where collateral is remembered unless the command line says otherwise.
+    /// Where collateral is remembered unless the command line says otherwise; what manifests said is kept beside it.
     pub memory: Option<&'a PathBuf>,
 }
 

@@ -1,4 +1,5 @@
-//! The memory of collateral on disk: read and replaced under a lock, so that two programs at once forget nothing.
+//! Memories of collateral and of releases on disk: read and replaced under a lock, so that two programs at once forget
+//! nothing.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -7,18 +8,61 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use sealtune_evidence::collateral::{CollateralMemory, memory::MAX_MEMORY_BYTES};
+use sealtune_evidence::{
+    collateral::{CollateralMemory, memory::MAX_MEMORY_BYTES},
+    release::ReleaseMemory,
+};
 
 use crate::failure::Failure;
 
+/// Something that is kept in a file between runs.
+pub(crate) trait Memory: Default + PartialEq {
+    const MAX_BYTES: usize;
+    fn read(path: &Path, bytes: &[u8]) -> Result<Self, Failure>;
+    fn written(&self, path: &Path) -> Result<Vec<u8>, Failure>;
+}
+
+impl Memory for CollateralMemory {
+    const MAX_BYTES: usize = MAX_MEMORY_BYTES;
+
+    fn read(path: &Path, bytes: &[u8]) -> Result<Self, Failure> {
+        Self::parse(bytes)
+            .map_err(Failure::of(path, |path, source| Failure::Memory { path, source }))
+    }
+
+    fn written(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+        self.to_bytes().map_err(Failure::of(path, |path, source| Failure::Memory { path, source }))
+    }
+}
+
+impl Memory for ReleaseMemory {
+    /// As much as its own limit.
+    const MAX_BYTES: usize = 1024 * 1024;
+
+    fn read(path: &Path, bytes: &[u8]) -> Result<Self, Failure> {
+        Self::parse(bytes)
+            .map_err(Failure::of(path, |path, source| Failure::Manifest { path, source }))
+    }
+
+    fn written(&self, path: &Path) -> Result<Vec<u8>, Failure> {
+        self.to_bytes()
+            .map_err(Failure::of(path, |path, source| Failure::Manifest { path, source }))
+    }
+}
+
 /// Held as long as this lives.
-pub(crate) struct MemoryFile {
+pub(crate) struct MemoryFile<M> {
     path: PathBuf,
-    memory: CollateralMemory,
+    memory: M,
     _lock: File,
 }
 
-impl MemoryFile {
+/// Whether there is a memory; one that cannot be looked at counts, so that opening it says why.
+pub(crate) fn is_there(path: &Path) -> bool {
+    !matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
+
+impl<M: Memory> MemoryFile<M> {
     /// An absent file is an empty memory; an unreadable one is an error.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let failed =
@@ -35,25 +79,22 @@ impl MemoryFile {
             .open(&lock_path)
             .and_then(|file| file.lock().map(|()| file))
             .map_err(failed(&lock_path))?;
-        let memory = match read(path).map_err(failed(path))? {
-            None => CollateralMemory::default(),
-            Some(bytes) => CollateralMemory::parse(&bytes)
-                .map_err(Failure::of(path, |path, source| Failure::Memory { path, source }))?,
+        let memory = match read(path, M::MAX_BYTES).map_err(failed(path))? {
+            None => M::default(),
+            Some(bytes) => M::read(path, &bytes)?,
         };
         Ok(Self { path: path.to_owned(), memory, _lock: lock })
     }
 
-    pub(crate) fn memory(&self) -> &CollateralMemory {
+    pub(crate) fn memory(&self) -> &M {
         &self.memory
     }
 
-    pub(crate) fn replace(&self, memory: &CollateralMemory) -> Result<(), Failure> {
+    pub(crate) fn replace(&self, memory: &M) -> Result<(), Failure> {
         if *memory == self.memory {
             return Ok(());
         }
-        let bytes = memory
-            .to_bytes()
-            .map_err(Failure::of(&self.path, |path, source| Failure::Memory { path, source }))?;
+        let bytes = memory.written(&self.path)?;
         self.write(&bytes)
             .map_err(Failure::of(&self.path, |path, source| Failure::MemoryFile { path, source }))
     }
@@ -83,12 +124,12 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     name.into()
 }
 
-fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+fn read(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
     let file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };
     let mut bytes = Vec::new();
-    file.take(MAX_MEMORY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    file.take(limit as u64 + 1).read_to_end(&mut bytes)?;
     Ok(Some(bytes))
 }

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Outcome, Trouble,
     process::{self, step},
-    workspace::Workspace,
+    workspace::{Workspace, write},
 };
 
 pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
@@ -62,7 +62,7 @@ const TO_RUN: &[Need] = &[
 const FOR_VENV: &[Need] = &[Need {
     sign: Sign::PythonModule("ensurepip"),
     package: "python3-venv",
-    why: "makes a place for numpy",
+    why: "makes a place for Python packages",
 }];
 
 /// What `check` and unit tests need.
@@ -97,15 +97,30 @@ pub(crate) fn python_with_numpy(workspace: &Workspace) -> Outcome<PathBuf> {
     if has_numpy(&system) {
         return Ok(system);
     }
-    let environment = workspace.made("python");
-    let python = environment.join("bin/python");
-    if has_numpy(&python) {
+    environment(workspace, "python", &["numpy"])
+}
+
+/// A Python with other people's readers and signers of DSSE envelopes and in-toto statements.
+pub(crate) fn python_with_dsse(workspace: &Workspace) -> Outcome<PathBuf> {
+    environment(workspace, "python-dsse", &["securesystemslib[crypto]", "in-toto-attestation"])
+}
+
+/// A virtual environment below the target directory, made once for its list of packages.
+fn environment(workspace: &Workspace, name: &str, packages: &[&str]) -> Outcome<PathBuf> {
+    let folder = workspace.made(name);
+    let (python, stamp) = (folder.join("bin/python"), folder.join("sealtune-packages"));
+    let list = packages.join("\n");
+    let is_made = std::fs::read_to_string(&stamp).is_ok_and(|made| made == list);
+    // Its interpreter is a link to the system's, which may have gone.
+    if is_made && process::succeeds(Command::new(&python).args(["-c", ""])) {
         return Ok(python);
     }
     install(FOR_VENV)?;
-    eprintln!("this machine's Python has no numpy: making {}", environment.display());
-    process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
-    process::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "numpy"]))?;
+    eprintln!("making {} with {}", folder.display(), packages.join(", "));
+    process::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
+    let mut pip = Command::new(&python);
+    process::run(pip.args(["-m", "pip", "install", "--quiet"]).args(packages))?;
+    write(&stamp, &list)?;
     Ok(python)
 }
 

@@ -126,6 +126,10 @@ pub(super) fn digests_of(values: &ReferenceValues) -> Vec<RevokedDigest> {
             list.insert(RevokedDigest::of(&register.0));
         }
     }
+    for row in &values.snp {
+        list.insert(RevokedDigest::of(&row.firmware.0));
+        list.insert(RevokedDigest::of(&row.measurement.0));
+    }
     list.extend(values.layers.iter().map(|layer| RevokedDigest::of(&layer.root.0)));
     list.into_iter().collect()
 }
