@@ -1,8 +1,8 @@
 //! The first process of the guest. Single-threaded; parses nothing but its own lists.
 //!
 //! ```text
-//! initramfs --move root--> tmpfs --exec--> mounts -> profile -> first modules -> serve -> power-off
-//!                                                                        '-> rest of them
+//! initramfs --move root--> tmpfs -> mounts -> profile -> first modules -> serve -> power-off
+//!                                                                      '-> rest of them
 //! ```
 //!
 //! The only way out is the power-off: serve's orderly end, its death, a signal, an error and a
@@ -17,20 +17,20 @@ mod profile;
 mod reaper;
 mod root;
 
-use std::ffi::CString;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use nix::errno::Errno;
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, execve, getpid, sync};
+use nix::unistd::{Pid, getpid, sync};
 
 use self::modules::Part;
 use self::profile::Profile;
 use self::reaper::ServeEnd;
+use self::root::OldRoot;
 
-const PROGRAM_SEARCH: &str = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+const PROGRAM_SEARCH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Codes 01 to 09 of the area AGENT.
 #[derive(Debug, thiserror::Error)]
@@ -109,29 +109,18 @@ pub(crate) fn run() -> ExitCode {
     console::power_off_on_panic();
     // Until the profile is known, say no more than prod may.
     let mut profile = Profile::Prod;
-    let ended = match root::stage() {
-        root::Stage::Initramfs => root::leave_initramfs().and_then(restart_from_new_root),
-        root::Stage::Moved => start(&mut profile),
-    };
+    let ended = root::leave_initramfs().and_then(|old| start(&mut profile, old));
     if let Err(error) = ended {
         console::report(profile, &error);
     }
     power_off()
 }
 
-/// Replaces this process by the copy on the new root, so that the initramfs copy is freed, with an
-/// environment of our own: the kernel puts unknown words of its command line into the first one.
-fn restart_from_new_root(program: CString) -> Result<(), InitError> {
-    let environment = [CString::new(PROGRAM_SEARCH).unwrap_or_default()];
-    let failed = |errno| InitError::MoveRoot { path: "/init".into(), errno };
-    execve(&program, &[&program], &environment).map_err(failed).map(|never| match never {})
-}
-
-fn start(profile: &mut Profile) -> Result<(), InitError> {
+fn start(profile: &mut Profile, initramfs: OldRoot) -> Result<(), InitError> {
     console::attach();
     mounts::mount_early()?;
     *profile = profile::check()?;
-    modules::load_listed(*profile, Part::First)?;
+    modules::load_listed(*profile, Part::First, &initramfs)?;
     mounts::mount_late()?;
     set_hostname();
     if *profile == Profile::Prod {
@@ -141,8 +130,10 @@ fn start(profile: &mut Profile) -> Result<(), InitError> {
     let _ = crate::device::netif::bring_up_loopback();
     let serve = spawn_serve(*profile)?;
     // A module that is missing ends the VM, serve with it.
-    modules::load_listed(*profile, Part::Rest)?;
+    modules::load_listed(*profile, Part::Rest, &initramfs)?;
     modules::announce_all()?;
+    initramfs.move_tools();
+    drop(initramfs);
     match reaper::run_until_end(serve)? {
         ServeEnd::Exited(0) | ServeEnd::AskedToStop => Ok(()),
         end => Err(InitError::ServeDied(end)),
@@ -162,7 +153,7 @@ fn spawn_serve(profile: Profile) -> Result<Pid, InitError> {
     let child = Command::new("/proc/self/exe")
         .arg("serve")
         .env_clear()
-        .env("PATH", PROGRAM_SEARCH.trim_start_matches("PATH="))
+        .env("PATH", PROGRAM_SEARCH)
         .stdin(Stdio::null())
         .stdout(output())
         .stderr(output())

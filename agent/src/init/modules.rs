@@ -12,6 +12,7 @@ use rustix::system::finit_module;
 use super::InitError;
 use super::console;
 use super::profile::Profile;
+use super::root::OldRoot;
 use crate::device::ALL_LOADED;
 
 const LIST: &str = "/lib/modules/sealtune.load";
@@ -52,8 +53,10 @@ pub(super) enum Part {
     Rest,
 }
 
-pub(super) fn load_listed(profile: Profile, part: Part) -> Result<(), InitError> {
-    for path in read_list(Path::new(LIST))? {
+/// The modules, and their list, are still in the initramfs.
+pub(super) fn load_listed(profile: Profile, part: Part, root: &OldRoot) -> Result<(), InitError> {
+    for path in read_list(&root.path(Path::new(LIST)), Path::new(LIST))? {
+        let path = root.path(&path);
         let name = module_name(&path);
         if FIRST.contains(&name.as_str()) != (part == Part::First) {
             continue;
@@ -87,7 +90,8 @@ pub(super) fn announce_all() -> Result<(), InitError> {
 }
 
 /// A missing list is an empty one: such a kernel has everything built in.
-fn read_list(list: &Path) -> Result<Vec<PathBuf>, InitError> {
+/// Relative paths are beside the list, where it stands in the image.
+fn read_list(list: &Path, in_image: &Path) -> Result<Vec<PathBuf>, InitError> {
     let failed = |cause: String| InitError::Module { name: "list".into(), cause };
     let mut text = String::new();
     match File::open(list) {
@@ -98,7 +102,7 @@ fn read_list(list: &Path) -> Result<Vec<PathBuf>, InitError> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(failed(error.to_string())),
     };
-    let folder = list.parent().unwrap_or(Path::new("/"));
+    let folder = in_image.parent().unwrap_or(Path::new("/"));
     let paths: Vec<PathBuf> = text
         .lines()
         .map(str::trim)
@@ -140,11 +144,11 @@ mod tests {
     fn lists_are_absolute_or_beside_the_list() {
         let folder = tempfile::tempdir().unwrap();
         let list = folder.path().join("sealtune.load");
-        assert!(read_list(&list).unwrap().is_empty());
+        assert!(read_list(&list, &list).unwrap().is_empty());
         fs::write(&list, "/lib/modules/a.ko.xz\n\n b.ko \n").unwrap();
-        let paths = read_list(&list).unwrap();
+        let paths = read_list(&list, &list).unwrap();
         assert_eq!(paths, [PathBuf::from("/lib/modules/a.ko.xz"), folder.path().join("b.ko")]);
         fs::write(&list, "x.ko\n".repeat(MAX_MODULES + 1)).unwrap();
-        assert_eq!(read_list(&list).unwrap_err().code(), "ST-AGENT-06");
+        assert_eq!(read_list(&list, &list).unwrap_err().code(), "ST-AGENT-06");
     }
 }

@@ -1,11 +1,13 @@
 //! Leaves the initramfs for a size-limited tmpfs: containers pivot their root, and some kernels
-//! refuse that on the initramfs. Each file is removed there as soon as it is copied, so memory
-//! holds everything once.
+//! refuse that on the initramfs.
+//!
+//! What is small moves at once. The agent stays where it is: processes start it by `/proc/self/exe`.
+//! Modules are loaded and removed there too, and a dev image's tools follow once the VM answers:
+//! copying ten megabytes before would cost an emulated boot a fifth of a second.
 
-use std::ffi::CString;
-use std::fs;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::symlink;
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -16,24 +18,40 @@ use super::InitError;
 use crate::device::dm::errno_of;
 
 const NEW_ROOT: &str = "/.new-root";
-/// Programs, modules until they are loaded, and small files; jobs live on /scratch.
+/// What does not move at once: loaded from there, or of no use to what answers first.
+const LATER: [&str; 3] = ["/init", "/lib", "/dev-tools"];
+/// Small files and a dev image's tools; jobs live on /scratch.
 const ROOT_OPTIONS: &str = "mode=0755,size=512m,nr_inodes=64k";
 const MAX_DEPTH: usize = 64;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
-    Initramfs,
-    Moved,
+/// The initramfs, which no path leads to any more.
+#[derive(Debug)]
+pub(super) struct OldRoot(OwnedFd);
+
+impl OldRoot {
+    /// A path of the initramfs as it can still be opened.
+    pub(super) fn path(&self, path: &Path) -> PathBuf {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        Path::new("/proc/self/fd").join(self.0.as_raw_fd().to_string()).join(inside)
+    }
+
+    /// What was left behind and may be of use to people; nothing depends on it.
+    pub(super) fn move_tools(&self) {
+        let (from, to) = (self.path(Path::new("/dev-tools")), Path::new("/dev-tools"));
+        if from.is_dir() && fs::create_dir_all(to).is_ok() {
+            let _ = move_tree(&from, to, 0);
+        }
+    }
 }
 
-/// Nothing is mounted before the move, and /proc is right after it.
-pub(super) fn stage() -> Stage {
-    if Path::new("/proc/self").exists() { Stage::Moved } else { Stage::Initramfs }
-}
-
-/// Moves everything to the tmpfs and makes it the root; gives the program to start there.
-pub(super) fn leave_initramfs() -> Result<CString, InitError> {
+/// Moves to the tmpfs and makes it the root.
+pub(super) fn leave_initramfs() -> Result<OldRoot, InitError> {
     let new_root = Path::new(NEW_ROOT);
+    let old = File::options()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)
+        .open("/")
+        .map_err(|error| failed(Path::new("/"), errno_of(&error)))?;
     fs::create_dir_all(new_root).map_err(|error| failed(new_root, errno_of(&error)))?;
     mount(Some("tmpfs"), new_root, Some("tmpfs"), MsFlags::MS_NODEV, Some(ROOT_OPTIONS))
         .map_err(|errno| failed(new_root, errno))?;
@@ -46,9 +64,7 @@ pub(super) fn leave_initramfs() -> Result<CString, InitError> {
     for (kind, target) in [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")] {
         super::mounts::mount_kernel(kind, target, None)?;
     }
-    // The kernel names the program that it started.
-    let program = std::env::args_os().next().unwrap_or_else(|| "/init".into());
-    CString::new(program.into_vec()).map_err(|_| failed(Path::new("/init"), Errno::EINVAL))
+    Ok(OldRoot(old.into()))
 }
 
 /// Moves the content of `from` into `to`. Device nodes are left: devtmpfs makes its own.
@@ -60,7 +76,7 @@ pub(super) fn move_tree(from: &Path, to: &Path, depth: usize) -> Result<(), Init
     for entry in listing {
         let entry = entry.map_err(|error| failed(from, errno_of(&error)))?;
         let source = entry.path();
-        if source == Path::new(NEW_ROOT) {
+        if source == Path::new(NEW_ROOT) || LATER.iter().any(|path| source == Path::new(path)) {
             continue;
         }
         let target = to.join(entry.file_name());
@@ -121,5 +137,16 @@ mod tests {
             0o700
         );
         assert_eq!(fs::read_dir(from.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_old_root_is_reached_by_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("lib")).unwrap();
+        fs::write(folder.path().join("lib/list"), b"x").unwrap();
+        let old = OldRoot(File::open(folder.path()).unwrap().into());
+        assert_eq!(fs::read(old.path(Path::new("/lib/list"))).unwrap(), b"x");
+        fs::remove_file(old.path(Path::new("lib/list"))).unwrap();
+        assert!(!folder.path().join("lib/list").exists());
     }
 }

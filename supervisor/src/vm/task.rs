@@ -298,8 +298,8 @@ impl VmTask {
                         let _ = reply.send(Err(RequestError::Lost));
                     }
                 }
-                connector.abort();
-                connector = self.connect(links.clone());
+                // The one before may still be trying.
+                drop(std::mem::replace(&mut connector, self.connect(links.clone())));
             }
         }
     }
@@ -317,12 +317,12 @@ impl VmTask {
     }
 
     /// Tries to connect until it succeeds; the new link arrives by the channel, or none when there will never be one.
-    fn connect(&self, links: mpsc::Sender<Option<Link>>) -> tokio::task::JoinHandle<()> {
+    fn connect(&self, links: mpsc::Sender<Option<Link>>) -> Connector {
         let definition = self.row.definition.clone();
         let store = self.context.store.clone();
         let helper = self.row.processes.get(1).map(|helper| helper.pid);
         let is_new = self.state == VmState::Booting;
-        tokio::spawn(async move {
+        Connector(tokio::spawn(async move {
             if let Some(helper) = helper.filter(|_| is_new) {
                 wait_for_rings(helper).await;
             }
@@ -348,7 +348,7 @@ impl VmTask {
                 }
                 tokio::time::sleep(back_off(attempt)).await;
             }
-        })
+        }))
     }
 
     async fn send(&mut self, message: &ToAgent) -> Result<(), ()> {
@@ -421,6 +421,15 @@ impl VmTask {
     }
 }
 
+/// Tries no longer than somebody waits for it: not beyond the end of its VM.
+struct Connector(tokio::task::JoinHandle<()>);
+
+impl Drop for Connector {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 async fn receive(link: &mut Option<Link>) -> Option<ToSupervisor> {
     match link {
         Some(link) => link.receive().await,
@@ -473,5 +482,22 @@ pub(crate) fn first_view(definition: &super::definition::VmDefinition) -> VmView
         instance: None,
         rtmr3: None,
         failure: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn nobody_connects_to_a_vm_that_has_ended() {
+        let (alive, mut ended) = mpsc::channel::<()>(1);
+        let connector = Connector(tokio::spawn(async move {
+            let _alive = alive;
+            std::future::pending::<()>().await;
+        }));
+        drop(connector);
+        let closed = tokio::time::timeout(Duration::from_secs(10), ended.recv()).await;
+        assert_eq!(closed.expect("the task ends with its handle"), None);
     }
 }
