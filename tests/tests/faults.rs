@@ -100,7 +100,12 @@ fn a_sealed_job_whose_machine_dies_is_released_again() {
     let ended = submission.ends(JOB);
     assert_eq!(ended.exit, 0, "{ended}\n{}", daemon.log());
     let view = daemon.job(&id);
-    assert_eq!((&view["attempt"], &view["state"]), (&2.into(), &"delivered".into()), "{view}");
+    assert_eq!(view["state"], "delivered", "{view}");
+    // One machine was killed. Under emulation a guest's kernel may die of itself while it boots: that is an attempt too.
+    let lost: Vec<Value> = daemon.vms().into_iter().filter(|vm| vm["state"] == "failed").collect();
+    let was_ready = lost.iter().filter(|vm| !vm["ready_ms"].is_null()).count();
+    assert_eq!(was_ready, 1, "{lost:?}");
+    assert_eq!(view["attempt"], 1 + lost.len(), "{view}");
     let (fetched, _) = customer.fetch(&daemon, &id, "result");
     assert_eq!(fetched.json()["verdict"]["outcome"], "accepted", "{fetched}");
     let record = customer.record(&id);
