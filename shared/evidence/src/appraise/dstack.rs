@@ -14,7 +14,7 @@ use crate::{
     claims::Purpose,
     codes::Code,
     event_log::EventLog,
-    fixed_hex::Hex32,
+    fixed_hex::{Hex32, Hex48},
     launch::LaunchDigest,
     layout1::BootRegisters,
     logs::{DstackIdentity, DstackLog, LogError},
@@ -128,7 +128,7 @@ pub fn appraise_dstack(
         judge_boot(quote, context, &mut findings);
         judge_application(quote, &report.event_log, context, &mut findings);
     } else {
-        for claim in ["boot", "event-log", "compose", "os-image"] {
+        for claim in ["boot", "event-log", "launch", "compose", "os-image"] {
             findings.unjudged(claim, Code::NotChecked, "the quote did not parse");
         }
     }
@@ -196,7 +196,7 @@ fn judge_application(
         }
         Err(error) => {
             findings.refuse("event-log", "", error.entry(), error.to_string());
-            for claim in ["compose", "os-image"] {
+            for claim in ["launch", "compose", "os-image"] {
                 findings.unjudged(claim, Code::NotChecked, "the event log does not hold");
             }
             return;
@@ -207,6 +207,7 @@ fn judge_application(
         findings.refuse("images", "dstack", Code::DstackNotAllowed, "");
     }
     let listed = |list: &[Hex32], value: &Hex32| list.contains(value);
+    judge_config_id(&quote.mr_config_id, &identity.compose_hash, findings);
     let compose = identity.compose_hash.to_string();
     if listed(&rules.compose_hashes, &identity.compose_hash) {
         let text = "the application is one that the policy lists";
@@ -234,6 +235,23 @@ fn judge_application(
     if !identity.claims.is_empty() {
         let value = format!("{} events after the boot", identity.claims.len());
         findings.open("runtime-events", value, Code::SaidByGuest, "");
+    }
+}
+
+/// The host sets MRCONFIGID as it likes, so what is there must be understood: nothing, or dstack's first form,
+/// `01 ‖ compose hash ‖ 15 zero bytes`. Its later forms hash documents that a report does not carry.
+fn judge_config_id(measured: &Hex48, compose_hash: &Hex32, findings: &mut Findings) {
+    let mut expected = Hex48::ZERO;
+    expected.0[0] = 1;
+    expected.0[1..33].copy_from_slice(compose_hash.as_bytes());
+    let value = measured.to_string();
+    if measured.is_zero() {
+        findings.affirm("launch", "unset", "MRCONFIGID", "it says nothing and steers nothing");
+    } else if *measured == expected {
+        findings.affirm("launch", value, "MRCONFIGID", "the CPU measured this compose file");
+    } else {
+        let detail = "neither unset nor of the compose file in the log";
+        findings.refuse("launch", value, Code::LaunchMismatch, detail);
     }
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    Anchors, Collateral, FixedHex, Hex48, JudgeTime, Outcome, Policy, ReferenceValues, Shape,
+    Anchors, Collateral, FixedHex, JudgeTime, Outcome, Policy, ReferenceValues, Shape,
     policy::ListedImages,
     reference::{FileDigests, ImageFacts, Profile, RegisterRow},
 };
@@ -141,4 +141,29 @@ fn what_is_no_report_is_refused() {
     }
     assert!(DstackReport::parse(br#"{"quote":"00","event_log":[],"more":1}"#).is_ok());
     assert!(DstackReport::parse(&vec![b' '; MAX_DSTACK_REPORT_BYTES + 1]).is_err());
+}
+
+#[test]
+fn mrconfigid_is_unset_or_of_the_compose_file() {
+    let compose = FixedHex([7; 32]);
+    let mut of_it = [0; 48];
+    of_it[0] = 1;
+    of_it[1..33].fill(7);
+    let changed = |at: usize| {
+        let mut value = of_it;
+        value[at] ^= 2;
+        value
+    };
+    for (value, good) in [
+        ([0; 48], true),
+        (of_it, true),
+        (changed(0), false),
+        (changed(1), false),
+        (changed(32), false),
+        (changed(47), false),
+    ] {
+        let mut findings = Findings::default();
+        judge_config_id(&FixedHex(value), &compose, &mut findings);
+        assert_eq!(findings.hold_so_far(), good, "{value:02x?}");
+    }
 }
