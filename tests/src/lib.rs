@@ -21,6 +21,7 @@ mod patience;
 mod processes;
 mod server;
 mod stage;
+mod stranger;
 
 pub use cast::{Customer, Job};
 pub use command::{Answer, tell};
@@ -33,6 +34,7 @@ pub use leaks::{Haystack, assert_nowhere};
 pub use patience::{BOOT, JOB, SOON, until};
 pub use server::{Asked, ContentServer, Manner};
 pub use stage::Stage;
+pub use stranger::{Said, ask};
 
 /// Why a story is not told. The word in front is what xtask counts.
 pub fn skip(story: &str) {

@@ -1,6 +1,9 @@
 //! A VM answers, is shown, outlives its daemon, and stops in order.
+#![expect(clippy::expect_used, reason = "a story that cannot go on has failed")]
 
-use sealtune_tests::{BOOT, Daemon, Options, SOON, stage_or_skip, tell, until};
+use std::process::Command;
+
+use sealtune_tests::{BOOT, Daemon, Options, SOON, Stage, ask, stage_or_skip, tell, until};
 
 #[test]
 fn a_vm_boots_outlives_its_daemon_and_stops() {
@@ -38,12 +41,60 @@ fn a_vm_boots_outlives_its_daemon_and_stops() {
     assert_eq!(daemon.qemu_pids(), machine);
     assert_eq!(daemon.vms().len(), 1);
 
+    strangers_ask(&stage, &daemon);
+
     daemon.operator(&["vm", "stop", &name]).json();
     let stopped = daemon.vm_becomes(&name, &["stopped"]);
     assert!(stopped["failure"].is_null(), "{stopped}");
     until(SOON, "QEMU is gone", || daemon.qemu_pids().is_empty().then_some(()));
     daemon.operator(&["vm", "rm", &name]).json();
     assert!(daemon.vms().is_empty());
+}
+
+/// Anybody may ask what runs here, in any number of ways and not any number of times.
+fn strangers_ask(stage: &Stage, daemon: &Daemon) {
+    let provider = daemon.provider();
+    let nonce = "5a".repeat(32);
+    let challenge = |purpose: &str| {
+        let body = format!(r#"{{"nonce":"{nonce}","purpose":"{purpose}"}}"#);
+        ask(&provider, "POST", "/v1/attestation", body.as_bytes())
+    };
+    for purpose in ["identity", "offer"] {
+        let said = challenge(purpose);
+        assert_eq!(said.status, 200, "{purpose}: {}", said.json());
+        let file = daemon.folder().join(format!("{purpose}.json"));
+        std::fs::write(&file, &said.body).expect("the evidence is kept");
+        let judge = |nonce: &str, purpose: &str| {
+            let mut verify = Command::new(&stage.verify);
+            verify.arg("evidence").arg(&file).args(["--nonce", nonce, "--purpose", purpose]);
+            verify.arg("--reference").arg(&stage.reference).arg("--simulated-root");
+            tell(verify.arg(daemon.simulated_root()).arg("--json"))
+        };
+        let accepted = judge(&nonce, purpose);
+        assert_eq!(accepted.exit, 0, "{accepted}");
+        assert_eq!(judge(&"5b".repeat(32), purpose).exit, 1, "another's nonce");
+        let other = if purpose == "offer" { "identity" } else { "offer" };
+        assert_eq!(judge(&nonce, other).exit, 1, "another purpose");
+    }
+    // The VM keeps half of the offers that it remembers for owners.
+    let more = (0..12).map(|_| challenge("offer")).find(|said| said.status != 200);
+    let refused = more.expect("somebody is sent away");
+    assert_eq!((refused.status, refused.code().as_str()), (429, "ST-API-09"));
+    assert!(refused.retry_after.is_some_and(|seconds| seconds > 60), "{refused:?}");
+
+    let no_job = format!("/v1/job/{}/evidence/start", "00".repeat(16));
+    let cases: [(&str, &str, &[u8], u16, &str); 6] = [
+        ("POST", "/v1/attestation", b"{", 400, "ST-API-01"),
+        ("POST", "/v1/attestation", br#"{"nonce":"00"}"#, 400, "ST-API-01"),
+        ("GET", "/v1/attestation", b"", 405, "ST-API-01"),
+        ("GET", "/v1/job/x/evidence/start", b"", 400, "ST-API-01"),
+        ("GET", &no_job, b"", 404, "ST-API-04"),
+        ("GET", "/v1/nothing", b"", 404, "ST-API-04"),
+    ];
+    for (method, path, body, status, code) in cases {
+        let said = ask(&provider, method, path, body);
+        assert_eq!((said.status, said.code().as_str()), (status, code), "{method} {path}");
+    }
 }
 
 #[test]

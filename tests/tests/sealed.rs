@@ -4,7 +4,7 @@
 use std::{process::Command, time::Duration};
 
 use sealtune_tests::{
-    Customer, Daemon, Inputs, JOB, Job, Options, assert_nowhere, stage_or_skip, tell,
+    Customer, Daemon, Inputs, JOB, Job, Options, ask, assert_nowhere, stage_or_skip, tell,
 };
 
 const IN_DATASET: &str = "canary-dataset-5f1c9e77ab";
@@ -50,6 +50,7 @@ fn a_sealed_job_leaves_no_trace_and_its_receipt_is_accepted() {
     }
 
     verified_by_anybody(&stage, &daemon, &customer, &id, &out);
+    published_to_whoever_knows_the_job(&stage, &daemon, &customer, &id);
     opened_by_its_owner(&daemon, &customer, &id, &out);
 }
 
@@ -81,6 +82,35 @@ fn verified_by_anybody(
     // Somebody else's nonce, or hardware wanted: no.
     assert_eq!(verify(&"00".repeat(32), true).exit, 1);
     assert_eq!(verify(nonce, false).exit, 1);
+}
+
+/// A verifier who has neither key nor receipt, but the job's id and nonce.
+fn published_to_whoever_knows_the_job(
+    stage: &sealtune_tests::Stage,
+    daemon: &Daemon,
+    customer: &Customer,
+    id: &str,
+) {
+    let record = customer.record(id);
+    let nonce = record["terms"]["nonce"].as_str().expect("a nonce");
+    let root = record["terms"]["image"]["verity_root"].as_str().expect("a root");
+    for purpose in ["start", "receipt"] {
+        let path = format!("/v1/job/{id}/evidence/{purpose}");
+        let said = ask(&daemon.provider(), "GET", &path, b"");
+        assert_eq!(said.status, 200, "{}", said.json());
+        let file = daemon.folder().join(format!("published-{purpose}.json"));
+        std::fs::write(&file, &said.body).expect("the evidence is kept");
+        let mut verify = Command::new(&stage.verify);
+        verify.arg("evidence").arg(&file).args(["--nonce", nonce, "--purpose", purpose]);
+        verify.args(["--job", id, "--layer", root, "--json"]);
+        customer.trusting(daemon, &mut verify);
+        let judged = tell(&mut verify);
+        assert_eq!(judged.exit, 0, "{judged}");
+    }
+    for (purpose, status) in [("offer", 400), ("x", 400)] {
+        let path = format!("/v1/job/{id}/evidence/{purpose}");
+        assert_eq!(ask(&daemon.provider(), "GET", &path, b"").status, status);
+    }
 }
 
 fn opened_by_its_owner(daemon: &Daemon, customer: &Customer, id: &str, out: &std::path::Path) {

@@ -2,6 +2,7 @@
 
 use axum::{
     Json,
+    body::to_bytes,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -76,6 +77,39 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// Longest text of the framework's own refusals that is shown.
+const MOST_TEXT: usize = 4096;
+
+/// Gives refusals that no handler made (an unknown path, a query that does not parse, a body that is too long) the form
+/// of all others.
+pub(crate) async fn in_one_form(response: Response) -> Response {
+    let status = response.status();
+    let is_ours = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if is_ours || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let text = to_bytes(response.into_body(), MOST_TEXT).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&text);
+    let mut error = match status {
+        StatusCode::NOT_FOUND => ApiError::not_found("this path"),
+        _ if said.is_empty() => ApiError::bad_request(format!(
+            "answer the request: {}",
+            status.canonical_reason().unwrap_or("refused").to_lowercase()
+        )),
+        _ => ApiError::bad_request(format!("understand the request: {said}")),
+    };
+    error.status = status;
+    let mut answer = error.into_response();
+    if let Some(allow) = allow {
+        answer.headers_mut().insert(header::ALLOW, allow);
+    }
+    answer
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let status = match &error {
@@ -134,5 +168,42 @@ impl From<TeeError> for ApiError {
 impl From<std::io::Error> for ApiError {
     fn from(error: std::io::Error) -> Self {
         ContentError::from(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, extract::Query, routing::get};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn refusal(method: &str, uri: &str) -> (u16, serde_json::Value) {
+        let handler = |_: Query<std::collections::BTreeMap<String, u32>>| async { "fine" };
+        let router: Router = Router::new()
+            .route("/thing", get(handler))
+            .layer(axum::middleware::map_response(in_one_form));
+        let request = axum::http::Request::builder().method(method).uri(uri);
+        let request = request.body(axum::body::Body::empty()).expect("is a request");
+        let response = router.oneshot(request).await.expect("answers");
+        let status = response.status().as_u16();
+        let body = to_bytes(response.into_body(), 1 << 16).await.expect("has a body");
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn every_refusal_has_a_code_and_a_fix() {
+        let cases = [
+            ("GET", "/other", 404, "ST-API-04"),
+            ("DELETE", "/thing", 405, "ST-API-01"),
+            ("GET", "/thing?n=x", 400, "ST-API-01"),
+        ];
+        for (method, uri, status, code) in cases {
+            let (found, body) = refusal(method, uri).await;
+            assert_eq!(found, status, "{method} {uri}");
+            assert_eq!(body["error"]["code"], code, "{method} {uri}: {body}");
+            assert!(body["error"]["fix"].as_str().is_some_and(|fix| !fix.is_empty()));
+        }
+        assert_eq!(refusal("GET", "/thing?n=1").await.0, 200);
     }
 }

@@ -1,11 +1,12 @@
 //! Evidence for verifiers' nonces, and what was made once for a job.
 
 use axum::{
-    Json,
-    extract::{Path, State},
+    body::Bytes,
+    extract::{Path, State, rejection::BytesRejection},
     http::header,
     response::{IntoResponse as _, Response},
 };
+use sealtune_job::JobId;
 use sealtune_wire::v1::{AgentReply, AgentRequest, OutsidePurpose};
 
 use super::{
@@ -15,6 +16,7 @@ use super::{
     shared::{Api, Shared},
     types::Challenge,
 };
+use crate::store::StoreError;
 
 fn json_text(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
@@ -38,16 +40,19 @@ async fn ask(
     Ok((String::from_utf8_lossy(&bytes).into_owned(), bundle.digest().to_string()))
 }
 
-/// `identity` (or `offer`) evidence of a running VM, for anybody.
+/// `identity` or `offer` evidence of a running VM, for anybody.
 pub(crate) async fn attestation(
     State(shared): Api,
-    Json(challenge): Json<Challenge>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
+    let body = body.map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let challenge: Challenge = json(&body)?;
     let purpose = match challenge.purpose.as_deref() {
         None | Some("identity") => OutsidePurpose::Identity,
+        Some("offer") => OutsidePurpose::Offer,
         Some(other) => {
             return Err(ApiError::bad_request(format!(
-                "make evidence for the purpose {other:?}: anybody may ask for identity, an owner for his job's offer"
+                "make evidence for the purpose {other:?}: expected identity or offer"
             )));
         }
     };
@@ -55,7 +60,36 @@ pub(crate) async fn attestation(
     let Some(vm) = views.iter().find(|view| view.state == "ready") else {
         return Err(ApiError::not_yet("make evidence: no VM is running", 30));
     };
+    if purpose == OutsidePurpose::Offer {
+        shared.quotes.offer(&vm.vm)?;
+    }
     Ok(json_text(ask(&shared, &vm.vm, Asker::Stranger, purpose, &challenge).await?.0))
+}
+
+/// Evidence that a job left, for whoever knows the job's id: 128 random bits that its owner hands to his verifier.
+pub(crate) async fn published(
+    State(shared): Api,
+    Path((job, purpose)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    shared.quotes.read()?;
+    let id: JobId = job
+        .parse()
+        .map_err(|error: sealtune_job::JobIdError| ApiError::bad_request(error.to_string()))?;
+    if !matches!(purpose.as_str(), "start" | "receipt") {
+        return Err(ApiError::bad_request(format!(
+            "find evidence of the purpose {purpose:?}: expected start or receipt"
+        )));
+    }
+    let store = &shared.context.store;
+    let missing = || ApiError::not_found(format!("{purpose} evidence of job {id}"));
+    let row = match store.job(id).await {
+        Err(StoreError::NotFound(_)) => return Err(missing()),
+        found => found?,
+    };
+    // Both of the attempt that has a receipt, once there is one.
+    let attempt = store.receipt(id).await?.map_or(row.attempt, |(attempt, _)| attempt);
+    let bundle = store.evidence(id, attempt, &purpose).await?;
+    Ok(json_text(bundle.ok_or_else(missing)?))
 }
 
 pub(crate) async fn offer(State(shared): Api, call: JobCall) -> Result<Response, ApiError> {

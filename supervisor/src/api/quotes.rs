@@ -1,7 +1,11 @@
 //! Quotes are made one at a time for the whole host: its quoting service is one. Owners of jobs and strangers wait in line
 //! for the same turn, but a crowd of strangers is sent away before it can keep an owner waiting.
+//!
+//! A VM remembers a bounded number of offers, the newest: strangers get at most half of them, so that they cannot make it
+//! forget the offer that an owner is about to answer.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -17,8 +21,12 @@ use super::error::ApiError;
 /// How long anybody stands in line.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Strangers' questions a second, in the long run and at once.
-const RATE: f64 = 5.0;
-const BURST: f64 = 20.0;
+const QUESTIONS: Rate = Rate { each_second: 5.0, burst: 20.0 };
+/// What is only read from the store costs less.
+const READS: Rate = Rate { each_second: 20.0, burst: 60.0 };
+/// The agent remembers 16 offers, each for 10 minutes.
+const STRANGERS_OFFERS: usize = 8;
+const OFFER_LASTS: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
@@ -42,7 +50,9 @@ pub(crate) struct QuoteQueue {
     waiting: [AtomicUsize; 2],
     /// How long the last quote took, for those who are sent away.
     last_ms: AtomicU64,
-    bucket: Mutex<Bucket>,
+    questions: Mutex<Bucket>,
+    reads: Mutex<Bucket>,
+    offers: Mutex<StrangersOffers>,
 }
 
 /// The right to have one quote made.
@@ -75,14 +85,28 @@ impl QuoteQueue {
             turn: Semaphore::new(1),
             waiting: [AtomicUsize::new(0), AtomicUsize::new(0)],
             last_ms: AtomicU64::new(0),
-            bucket: Mutex::new(Bucket { tokens: BURST, filled: Instant::now() }),
+            questions: Mutex::new(Bucket::full(QUESTIONS, Instant::now())),
+            reads: Mutex::new(Bucket::full(READS, Instant::now())),
+            offers: Mutex::new(StrangersOffers::default()),
         }
+    }
+
+    /// Whether a stranger may read something that is stored.
+    pub(crate) fn read(&self) -> Result<(), ApiError> {
+        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        if reads.take(Instant::now()) { Ok(()) } else { Err(busy(1)) }
+    }
+
+    /// Whether a stranger may have an offer of this VM.
+    pub(crate) fn offer(&self, vm: &str) -> Result<(), ApiError> {
+        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        offers.take(vm, Instant::now()).map_err(|wait| busy(wait.as_secs().saturating_add(1)))
     }
 
     pub(crate) async fn enter(&self, asker: Asker) -> Result<Turn<'_>, ApiError> {
         if asker == Asker::Stranger {
-            let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
-            if !bucket.take(Instant::now()) {
+            let mut questions = self.questions.lock().unwrap_or_else(PoisonError::into_inner);
+            if !questions.take(Instant::now()) {
                 return Err(busy(1));
             }
         }
@@ -114,22 +138,58 @@ fn busy(seconds: u64) -> ApiError {
     .retry_after(seconds)
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    each_second: f64,
+    burst: f64,
+}
+
 #[derive(Debug)]
 struct Bucket {
+    rate: Rate,
     tokens: f64,
     filled: Instant,
 }
 
 impl Bucket {
+    fn full(rate: Rate, now: Instant) -> Self {
+        Self { rate, tokens: rate.burst, filled: now }
+    }
+
     fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.tokens = (self.tokens + passed * RATE).min(BURST);
+        self.tokens = (self.tokens + passed * self.rate.each_second).min(self.rate.burst);
         self.filled = now;
         let has_one = self.tokens >= 1.0;
         if has_one {
             self.tokens -= 1.0;
         }
         has_one
+    }
+}
+
+/// When strangers had offers that their VM may still remember.
+#[derive(Debug, Default)]
+struct StrangersOffers(BTreeMap<String, VecDeque<Instant>>);
+
+impl StrangersOffers {
+    /// Takes a place, or says after which time there is one.
+    fn take(&mut self, vm: &str, now: Instant) -> Result<(), Duration> {
+        let age = |made: &Instant| now.saturating_duration_since(*made);
+        self.0.retain(|_, made| {
+            made.retain(|made| age(made) <= OFFER_LASTS);
+            !made.is_empty()
+        });
+        let made = self.0.entry(vm.to_owned()).or_default();
+        match made.front() {
+            Some(oldest) if made.len() >= STRANGERS_OFFERS => {
+                Err(OFFER_LASTS.saturating_sub(age(oldest)))
+            }
+            _ => {
+                made.push_back(now);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -140,13 +200,29 @@ mod tests {
     #[test]
     fn the_bucket_bounds_bursts_and_fills_again() {
         let start = Instant::now();
-        let mut bucket = Bucket { tokens: BURST, filled: start };
+        let mut bucket = Bucket::full(QUESTIONS, start);
         let at_once = (0..100).filter(|_| bucket.take(start)).count();
         assert_eq!(at_once, 20);
         let later = start + Duration::from_secs(1);
         assert_eq!((0..100).filter(|_| bucket.take(later)).count(), 5);
         let much_later = start + Duration::from_secs(3600);
         assert_eq!((0..100).filter(|_| bucket.take(much_later)).count(), 20);
+    }
+
+    #[test]
+    fn strangers_have_half_of_the_offers_that_a_vm_remembers() {
+        let start = Instant::now();
+        let mut offers = StrangersOffers::default();
+        let granted = (0..20).filter(|_| offers.take("a", start).is_ok()).count();
+        assert_eq!(granted, STRANGERS_OFFERS);
+        assert_eq!(
+            offers.take("a", start + Duration::from_secs(60)),
+            Err(Duration::from_secs(540))
+        );
+        assert!(offers.take("b", start).is_ok(), "each VM remembers its own");
+        let later = start + OFFER_LASTS + Duration::from_secs(1);
+        assert!(offers.take("a", later).is_ok());
+        assert_eq!(offers.0.len(), 1, "what is over is forgotten");
     }
 
     #[tokio::test]

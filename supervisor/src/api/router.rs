@@ -5,12 +5,15 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, State},
+    middleware::map_response,
     routing::{get, post, put},
 };
 
 use super::{
     auth::Caller,
-    contents, evidence, jobs, results,
+    contents,
+    error::in_one_form,
+    evidence, jobs, results,
     shared::{Api, Shared},
     types::{Health, ImageView, UPLOAD_PART},
     uploads, vms,
@@ -23,6 +26,7 @@ fn customers() -> Router<Arc<Shared>> {
     Router::new()
         .route("/v1/health", get(health))
         .route("/v1/attestation", post(evidence::attestation))
+        .route("/v1/job/{job}/evidence/{purpose}", get(evidence::published))
         .route("/v1/jobs", get(jobs::list).post(jobs::submit))
         .route("/v1/jobs/{job}", get(jobs::show))
         .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
@@ -44,7 +48,10 @@ fn customers() -> Router<Arc<Shared>> {
 
 /// The routes on TCP.
 pub(crate) fn public(shared: Arc<Shared>) -> Router {
-    customers().layer(axum::Extension(Caller::Public)).with_state(shared)
+    customers()
+        .layer(axum::Extension(Caller::Public))
+        .layer(map_response(in_one_form))
+        .with_state(shared)
 }
 
 /// The routes on the operator's socket: the customers' without signatures, and his own.
@@ -61,6 +68,7 @@ pub(crate) fn operator(shared: Arc<Shared>) -> Router {
                 .layer(DefaultBodyLimit::disable()),
         )
         .layer(axum::Extension(Caller::Operator))
+        .layer(map_response(in_one_form))
         .with_state(shared)
 }
 
