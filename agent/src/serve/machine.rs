@@ -22,6 +22,8 @@ pub(crate) struct Machine {
     pub(crate) configuration_bytes: Vec<u8>,
     pub(crate) instance: [u8; 32],
     pub(crate) rtmr3: Rtmr3,
+    /// What the firmware logged, for whoever judges evidence.
+    pub(crate) boot_log: Option<Vec<u8>>,
     /// Signs receipts; made for this boot and never stored.
     pub(crate) receipt_key: Ed25519KeyPair,
     pub(crate) attester: Attester,

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sealtune_job::Hex;
 use sealtune_seal::RecipientKeyPair;
 use sealtune_wire::v1::{
@@ -393,6 +394,7 @@ impl Hub {
             rtmr3: ready.machine.rtmr3,
             resident_kib: resident_kib(),
             kernel: kernel_release(),
+            ccel: ready.machine.boot_log.as_ref().map(|log| STANDARD.encode(log)),
         })
     }
 

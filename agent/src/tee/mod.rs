@@ -1,6 +1,7 @@
 //! The trusted execution environment, as the agent needs it: the launch digest that the CPU measured, a register to
 //! extend, quotes. Which one is decided by what the machine has; only a build for dev images also knows the simulated one.
 
+mod ccel;
 mod configfs;
 pub(crate) mod entropy;
 #[cfg(feature = "simulated-tee")]
@@ -8,6 +9,8 @@ pub(crate) mod simulated;
 pub(crate) mod snp;
 pub(crate) mod tdreport;
 pub(crate) mod tdx;
+
+use std::path::Path;
 
 use sealtune_evidence::launch::LaunchError;
 use sealtune_evidence::{Event, Hex32, Hex48, LaunchDigest};
@@ -118,6 +121,17 @@ impl Tee {
             Self::Simulated(simulated) => {
                 simulated.mr_config_id().await.map(MeasuredLaunch::MrConfigId)
             }
+        }
+    }
+
+    /// The log of what the firmware measured at boot, where it wrote one. For whoever judges the evidence: no decision in
+    /// the guest rests on it.
+    pub(crate) fn boot_log(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Tdx(_) => ccel::read(Path::new(ccel::DATA)),
+            Self::Snp(_) => None,
+            #[cfg(feature = "simulated-tee")]
+            Self::Simulated(_) => None,
         }
     }
 

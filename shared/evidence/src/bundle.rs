@@ -19,6 +19,8 @@ use crate::{
 pub const EVIDENCE_TAG: &str = "sealtune/evidence/v1";
 pub const MAX_BUNDLE_BYTES: usize = 4 * 1024 * 1024;
 pub const MAX_QUOTE_BYTES: usize = 16 * 1024;
+/// Firmware that boots a kernel directly writes some 20 KiB.
+pub const MAX_CCEL_BYTES: usize = 256 * 1024;
 const MAX_GPU_EVIDENCE: usize = 32;
 const MAX_TEXT: usize = 128;
 
@@ -61,6 +63,10 @@ pub struct EvidenceBundle {
     pub claims: Base64Bytes,
     pub image: ImageIdentity,
     pub gpu: Vec<GpuEvidence>,
+    /// Of a TDX VM: the boot log of its firmware, the area that the ACPI table CCEL points to, without padding. The event
+    /// log then holds register 3 only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ccel: Option<Base64Bytes>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collateral: Option<Collateral>,
     /// For an SNP report: AMD's certificates and revocation list.
@@ -143,6 +149,12 @@ impl EvidenceBundle {
         }
         if self.event_log.events.len() > crate::event_log::MAX_EVENTS {
             return refuse("event_log", "expected at most 512 events");
+        }
+        if self.ccel.as_ref().is_some_and(|log| log.0.is_empty() || log.0.len() > MAX_CCEL_BYTES) {
+            return refuse("ccel", "expected 1 to 262144 bytes");
+        }
+        if self.ccel.is_some() && self.tee != Tee::Tdx {
+            return refuse("ccel", "only TDX VMs have this log");
         }
         let printable = |text: &str| {
             !text.is_empty()

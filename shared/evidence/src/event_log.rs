@@ -160,16 +160,7 @@ impl EventLog {
 
     /// That the log explains all four registers of a quote.
     pub fn check_replay(&self, quoted: &Registers) -> Result<(), EventLogError> {
-        for (register, (replayed, quoted)) in self.replay().iter().zip(quoted).enumerate() {
-            if replayed != quoted {
-                return Err(EventLogError::Replay {
-                    register,
-                    replayed: *replayed,
-                    quoted: *quoted,
-                });
-            }
-        }
-        Ok(())
+        check_registers(&self.replay(), quoted)
     }
 
     /// The rules of register 3: first and once `sealtune-launch` with this `H`; `job-start` never before a job, and exactly
@@ -211,6 +202,17 @@ impl EventLog {
         let agrees = started.zip(spec).is_some_and(|(event, spec)| event.payload.0 == spec.0);
         if agrees { Ok(()) } else { Err(EventLogError::JobStartPayload) }
     }
+}
+
+/// That the registers which events lead to are those of a quote.
+pub fn check_registers(replayed: &Registers, quoted: &Registers) -> Result<(), EventLogError> {
+    for (register, (replayed, quoted)) in replayed.iter().zip(quoted).enumerate() {
+        if replayed != quoted {
+            let (replayed, quoted) = (*replayed, *quoted);
+            return Err(EventLogError::Replay { register, replayed, quoted });
+        }
+    }
+    Ok(())
 }
 
 /// `SHA-384(name ‖ 0x00 ‖ payload)`.

@@ -1,5 +1,6 @@
 //! Whole appraisals: simulated round trips, one change at a time, and quotes of real hardware.
 
+mod boot_log;
 mod collateral;
 mod hardware;
 mod hostile;

@@ -125,6 +125,9 @@ pub struct Launched {
     /// Resident memory of the serving process, KiB.
     pub resident_kib: u64,
     pub kernel: String,
+    /// The boot log of the firmware (ACPI table CCEL) where there is one: base64, without padding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ccel: Option<String>,
 }
 
 /// Whether the guest can extend RTMR3.

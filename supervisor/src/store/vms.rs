@@ -98,6 +98,18 @@ impl Store {
         rows.iter().map(parse_row).collect()
     }
 
+    pub(crate) async fn set_vm_definition(
+        &self,
+        definition: &VmDefinition,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE vms SET definition = ? WHERE id = ?")
+            .bind(serde_json::to_string(definition)?)
+            .bind(&definition.id)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     pub(crate) async fn vm_views(&self) -> Result<Vec<VmView>, StoreError> {
         let rows = sqlx::query("SELECT * FROM vms ORDER BY rowid").fetch_all(&self.pool).await?;
         rows.iter().map(|row| parse_row(row).map(|row| row.view)).collect()

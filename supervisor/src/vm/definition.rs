@@ -41,6 +41,9 @@ pub(crate) struct VmDefinition {
     /// What the VM measures before its first own instruction.
     pub(crate) registers: BootRegisters,
     pub(crate) boot_log: EventLog,
+    /// The log that the VM's own firmware wrote, base64: as its agent sent it, for verifiers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ccel: Option<String>,
     pub(crate) sandbox: bool,
 }
 
@@ -125,6 +128,7 @@ impl VmDefinition {
             mr_config_id: Hex(configuration.mr_config_id()?.0),
             registers: plan.boot.registers,
             boot_log: plan.boot.log,
+            ccel: None,
             sandbox: plan.sandbox,
         })
     }

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use base64::Engine as _;
 use sealtune_evidence::{
-    BootFiles, BootMeasurement, EvidenceBundle, ImageIdentity, Shape, Tee, layout1,
+    BootFiles, BootMeasurement, EventLog, EvidenceBundle, ImageIdentity, Shape, Tee,
+    bundle::MAX_CCEL_BYTES, layout1, logs::CcelLog,
 };
 use sealtune_wire::v1::{Evidence, HostReply, HostRequest};
 
@@ -64,6 +65,13 @@ pub(crate) fn measure(
         cmdline: image.command_line.clone(),
     };
     Ok(layout1::measure(&files, shape)?)
+}
+
+/// Whether an agent's text is the log of a firmware. What it says is for verifiers; here only its form and length count.
+pub(crate) fn is_boot_log(text: &str) -> bool {
+    let decoded = || base64::engine::general_purpose::STANDARD.decode(text).ok();
+    text.len() <= MAX_CCEL_BYTES.div_ceil(3) * 4
+        && decoded().is_some_and(|log| log.len() <= MAX_CCEL_BYTES && CcelLog::parse(&log).is_ok())
 }
 
 /// What stands in for the hardware, or says that it does not.
@@ -187,9 +195,17 @@ impl HostTee {
                 .decode(text)
                 .map_err(|_| TeeError::AgentEvidence)
         };
-        let guest: sealtune_evidence::EventLog =
+        let guest: EventLog =
             serde_json::from_str(&evidence.event_log).map_err(|_| TeeError::AgentEvidence)?;
-        let mut event_log = definition.boot_log.clone();
+        // What stands in for the CPU measured the boot itself; a real machine's is in the log of its firmware.
+        let mut event_log = match evidence.tee.as_str() {
+            "simulated" => definition.boot_log.clone(),
+            _ => EventLog::default(),
+        };
+        let ccel = match (evidence.tee.as_str(), &definition.ccel) {
+            ("tdx", Some(log)) => Some(decode(log)?.into()),
+            _ => None,
+        };
         for event in guest.events {
             event_log.push(event);
         }
@@ -209,6 +225,7 @@ impl HostTee {
                 version: definition.image_version.clone(),
             },
             gpu: Vec::new(),
+            ccel,
             collateral,
             snp_collateral: None,
             gpu_collateral: None,

@@ -5,8 +5,10 @@ use crate::{
     anchor::Anchor,
     bundle::EvidenceBundle,
     codes::Code,
+    event_log::{EventLogError, RUNTIME_REGISTER, check_registers},
     launch::LaunchConfiguration,
     layout1::BootRegisters,
+    logs::CcelLog,
     policy::ImageRule,
     quote::TdxQuote,
     reference::{Profile, ReferenceValues},
@@ -102,16 +104,23 @@ fn judge_log(
     expectation: &Expectation,
     findings: &mut Findings,
 ) {
-    let log = &bundle.event_log;
-    match log.check_events().and_then(|()| log.check_replay(&quote.rtmr)) {
-        Ok(()) => findings.affirm(
+    match check_replay(bundle, quote) {
+        Ok(Replayed::All(events)) => findings.affirm(
             "event-log",
-            format!("{} events", log.events.len()),
+            format!("{events} events"),
             "RTMR0-3",
             "replays to all four registers",
         ),
-        Err(error) => findings.refuse("event-log", "", error.entry(), error.to_string()),
+        // The others are held against reference values whole: see the finding `boot`.
+        Ok(Replayed::Runtime(events)) => findings.affirm(
+            "event-log",
+            format!("{events} events"),
+            "RTMR3",
+            "replays to register 3; there is no log of the boot",
+        ),
+        Err((code, detail)) => findings.refuse("event-log", "", code, detail),
     }
+    let log = &bundle.event_log;
     // The purpose is the one that was asked for: an offer with a job behind it is no offer, whatever its claims say.
     let spec = parts.claims.as_ref().and_then(|claims| claims.spec);
     match log.check_runtime(expectation.purpose, &parts.launch_digest, spec.as_ref()) {
@@ -123,6 +132,42 @@ fn judge_log(
         ),
         Err(error) => findings.refuse("runtime-events", "", error.entry(), error.to_string()),
     }
+}
+
+/// Which registers a log explains, and by how many events.
+enum Replayed {
+    All(usize),
+    Runtime(usize),
+}
+
+/// The simulated TEE's log has all events in one list. A real machine's boot is in the log of its firmware, if it is
+/// anywhere, and the list is the agent's own.
+fn check_replay(bundle: &EvidenceBundle, quote: &TdxQuote) -> Result<Replayed, (Code, String)> {
+    let log = &bundle.event_log;
+    let own = |error: EventLogError| (error.entry(), error.to_string());
+    log.check_events().map_err(own)?;
+    let has_boot = log.events.iter().any(|event| usize::from(event.imr) != RUNTIME_REGISTER);
+    let Some(bytes) = &bundle.ccel else {
+        if has_boot {
+            log.check_replay(&quote.rtmr).map_err(own)?;
+            return Ok(Replayed::All(log.events.len()));
+        }
+        let [boot0, boot1, boot2, _] = quote.rtmr;
+        let [.., replayed] = log.replay();
+        let registers = [boot0, boot1, boot2, replayed];
+        check_registers(&registers, &quote.rtmr).map_err(own)?;
+        return Ok(Replayed::Runtime(log.events.len()));
+    };
+    let firmware = CcelLog::parse(&bytes.0)
+        .map_err(|error| (Code::LogMalformed, format!("the firmware's log: {error}")))?;
+    firmware.check_payloads().map_err(|error| (Code::LogDigest, error.to_string()))?;
+    let [boot0, boot1, boot2, runtime] = firmware.replay();
+    if has_boot || !runtime.is_zero() {
+        return Err((Code::LogTwice, String::new()));
+    }
+    let [.., replayed] = log.replay();
+    check_registers(&[boot0, boot1, boot2, replayed], &quote.rtmr).map_err(own)?;
+    Ok(Replayed::All(firmware.events.len() + log.events.len()))
 }
 
 fn judge_release(

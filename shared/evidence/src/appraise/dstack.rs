@@ -89,6 +89,7 @@ impl DstackReport {
             claims: Base64Bytes(vec![]),
             image: ImageIdentity { name: "dstack".to_owned(), version: "unknown".to_owned() },
             gpu: vec![],
+            ccel: None,
             collateral: None,
             snp_collateral: None,
             gpu_collateral: None,

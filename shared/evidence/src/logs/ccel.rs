@@ -46,6 +46,17 @@ pub struct CcelLog {
 impl CcelLog {
     /// Reads a whole data area.
     pub fn parse(bytes: &[u8]) -> Result<Self, LogError> {
+        Self::read(bytes).map(|(log, _)| log)
+    }
+
+    /// The front of a data area, up to the end of its last record: the same log without its padding.
+    pub fn without_padding(bytes: &[u8]) -> Result<&[u8], LogError> {
+        let (_, length) = Self::read(bytes)?;
+        Ok(bytes.get(..length).unwrap_or(bytes))
+    }
+
+    /// The log, and how many bytes its records have.
+    fn read(bytes: &[u8]) -> Result<(Self, usize), LogError> {
         if bytes.len() > MAX_LOG_BYTES {
             return Err(LogError::TooLong {
                 what: "bytes",
@@ -58,7 +69,7 @@ impl CcelLog {
         let mut events = Vec::new();
         loop {
             if let Some(end) = end(&reader)? {
-                return Ok(Self { events, end });
+                return Ok((Self { events, end }, reader.at));
             }
             if events.len() == MAX_RECORDS {
                 let found = events.len() + 1;
@@ -190,6 +201,8 @@ impl<'a> Reader<'a> {
 /// Fuzz entry: what parses has bounded records, replays to the registers that it gives, and to no others.
 pub fn fuzz_ccel(data: &[u8]) {
     let Ok(log) = CcelLog::parse(data) else { return };
+    let bare = CcelLog::without_padding(data).and_then(CcelLog::parse);
+    assert_eq!(bare.map(|bare| bare.events).as_ref(), Ok(&log.events));
     assert!(log.events.len() <= MAX_RECORDS && data.len() <= MAX_LOG_BYTES);
     let payloads: usize = log.events.iter().map(|event| event.payload.len()).sum();
     assert!(payloads < data.len());

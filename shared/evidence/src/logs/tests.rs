@@ -1,6 +1,6 @@
 //! Logs that are made here, with every way in which they can be wrong, and logs of real machines.
 
-mod ccel;
+pub(crate) mod ccel;
 mod dstack;
 pub(crate) mod hardware;
 mod identity;

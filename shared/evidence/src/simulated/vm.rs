@@ -97,6 +97,7 @@ impl SimulatedVm {
             claims: Base64Bytes(claims_bytes),
             image,
             gpu: vec![],
+            ccel: None,
             collateral: Some(platform.collateral(now)?),
             snp_collateral: None,
             gpu_collateral: None,

@@ -43,6 +43,7 @@ fn real() -> Option<EvidenceBundle> {
         claims: Base64Bytes(vec![]),
         image: ImageIdentity { name: "a".into(), version: "1".into() },
         gpu: vec![],
+        ccel: None,
         collateral: Some(Collateral::parse(&collateral).expect("collateral")),
         snp_collateral: None,
         gpu_collateral: None,

@@ -10,7 +10,10 @@ use sealtune_wire::v1::{
 use super::{Pending, RequestError, VmTask};
 use crate::{
     store::{StoreError, now_ms, plain_code},
-    vm::state::{VmEvent, VmFailure, VmState},
+    vm::{
+        state::{VmEvent, VmFailure, VmState},
+        tee::is_boot_log,
+    },
 };
 
 pub(super) enum Broken {
@@ -99,6 +102,7 @@ impl VmTask {
             }
             .to_owned(),
         );
+        self.keep_boot_log(launched.ccel).await;
         if self.stop_deadline.is_some() {
             // Asked to stop while it booted: now it can be asked.
             return self.request(AgentRequest::Shutdown, Pending::Shutdown).await;
@@ -111,6 +115,20 @@ impl VmTask {
             self.try_complete().await?;
         }
         Ok(())
+    }
+
+    /// A VM boots once; without its log, evidence still has the registers.
+    async fn keep_boot_log(&mut self, log: Option<String>) {
+        let definition = &mut self.row.definition;
+        let Some(log) = log.filter(|_| definition.ccel.is_none()) else { return };
+        if !is_boot_log(&log) {
+            tracing::warn!(vm = %definition.id, "the agent's boot log is none, and is left out");
+            return;
+        }
+        definition.ccel = Some(log);
+        if let Err(error) = self.context.store.set_vm_definition(definition).await {
+            tracing::error!("{error}");
+        }
     }
 
     async fn event(

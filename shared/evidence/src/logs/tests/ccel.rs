@@ -10,7 +10,7 @@ use crate::logs::{
     payload::sha384,
 };
 
-pub(super) fn header() -> Vec<u8> {
+pub(crate) fn header() -> Vec<u8> {
     let mut body = b"Spec ID Event03\0".to_vec();
     body.extend([0, 0, 0, 0, 0, 2, 0, 2]);
     body.extend(1_u32.to_le_bytes());
@@ -25,7 +25,7 @@ pub(super) fn header() -> Vec<u8> {
     bytes
 }
 
-fn record(index: u32, event_type: u32, digest: &[u8; 48], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn record(index: u32, event_type: u32, digest: &[u8; 48], payload: &[u8]) -> Vec<u8> {
     let mut bytes = index.to_le_bytes().to_vec();
     bytes.extend(event_type.to_le_bytes());
     bytes.extend(1_u32.to_le_bytes());

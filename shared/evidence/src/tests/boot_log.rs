@@ -1,0 +1,145 @@
+//! The log of a real machine's boot: in the firmware's own form, beside the agent's events.
+
+use super::scene::Scene;
+use crate::{
+    Event, EventLog, Hex48, Purpose, Verdict,
+    base64_bytes::Base64Bytes,
+    bundle::{EvidenceBundle, MAX_CCEL_BYTES, Tee},
+    claims::report_data,
+    codes::Code,
+    event_log::RUNTIME_REGISTER,
+    logs::{CcelLog, tests::ccel},
+};
+
+/// A boot in three registers, then the padding of a data area.
+fn firmware_log() -> Vec<u8> {
+    let mut log = ccel::header();
+    log.extend(ccel::record(1, 0x8000_000b, &[1; 48], b"memory"));
+    log.extend(ccel::record(1, 0x8000_000a, &[2; 48], b"tables"));
+    log.extend(ccel::record(2, 0x8000_0003, &[3; 48], b"kernel"));
+    log.extend(ccel::record(3, 6, &[4; 48], b"command line"));
+    log
+}
+
+/// A VM that booted by `log` and whose release has these registers.
+struct Booted {
+    scene: Scene,
+    log: Vec<u8>,
+}
+
+impl Booted {
+    fn new(log: Vec<u8>) -> Self {
+        let mut scene = Scene::new();
+        let registers = CcelLog::parse(&log).expect("a log").replay();
+        for row in &mut scene.references[0].registers {
+            [row.rtmr0, row.rtmr1, row.rtmr2, _] = registers;
+        }
+        Self { scene, log }
+    }
+
+    fn bundle(&mut self, purpose: Purpose) -> EvidenceBundle {
+        let mut bundle = self.scene.evidence(purpose);
+        bundle.event_log.events.retain(|event| usize::from(event.imr) == RUNTIME_REGISTER);
+        let boot = CcelLog::parse(&self.log).expect("a log").replay();
+        let mut request = self.scene.vm.request(report_data(&bundle.claims.0));
+        request.rtmr[..3].copy_from_slice(&boot[..3]);
+        bundle.quote = Base64Bytes(self.scene.platform.quote(&request).expect("a quote"));
+        bundle.ccel = Some(Base64Bytes(self.log.clone()));
+        bundle
+    }
+
+    fn judge(&self, bundle: &EvidenceBundle, purpose: Purpose) -> Verdict {
+        self.scene.appraise(bundle, purpose).verdict
+    }
+}
+
+#[test]
+fn the_firmwares_log_and_the_agents_explain_all_registers() {
+    for purpose in [Purpose::Identity, Purpose::Offer, Purpose::Start, Purpose::Receipt] {
+        let mut booted = Booted::new(firmware_log());
+        let bundle = booted.bundle(purpose);
+        let read = EvidenceBundle::parse(&bundle.to_bytes().expect("writes")).expect("reads");
+        let verdict = booted.judge(&read, purpose);
+        assert!(verdict.is_accepted(), "{}", verdict.render());
+        let log = verdict.finding("event-log").expect("judged");
+        assert_eq!(log.anchor, "RTMR0-3", "{}", verdict.render());
+        let events = if purpose.follows_job_start() { "6 events" } else { "5 events" };
+        assert_eq!(log.value, events);
+    }
+}
+
+/// The registers are known whole, so a log of them would say nothing that is not known.
+#[test]
+fn without_a_boot_log_the_registers_must_be_on_the_list() {
+    let mut booted = Booted::new(firmware_log());
+    let mut bundle = booted.bundle(Purpose::Identity);
+    bundle.ccel = None;
+    let verdict = booted.judge(&bundle, Purpose::Identity);
+    assert!(verdict.is_accepted(), "{}", verdict.render());
+    assert_eq!(verdict.finding("event-log").expect("judged").anchor, "RTMR3");
+
+    for row in &mut booted.scene.references[0].registers {
+        row.rtmr0.0[0] ^= 1;
+    }
+    let verdict = booted.judge(&bundle, Purpose::Identity);
+    assert!(!verdict.is_accepted() && !verdict.has(Code::LogReplay), "{}", verdict.render());
+}
+
+#[test]
+fn every_event_of_the_boot_counts() {
+    let mut booted = Booted::new(firmware_log());
+    let bundle = booted.bundle(Purpose::Identity);
+    let with = |log: Vec<u8>| EvidenceBundle { ccel: Some(Base64Bytes(log)), ..bundle.clone() };
+    let mut longer = firmware_log();
+    longer.extend(ccel::record(1, 4, &[5; 48], b""));
+    let mut other_digest = firmware_log();
+    let at = other_digest.len() - 40;
+    other_digest[at] ^= 1;
+    for log in [ccel::header(), longer, other_digest] {
+        let verdict = booted.judge(&with(log), Purpose::Identity);
+        assert!(verdict.has(Code::LogReplay) && !verdict.is_accepted(), "{}", verdict.render());
+    }
+    let mut cut = firmware_log();
+    cut.truncate(cut.len() - 1);
+    let verdict = booted.judge(&with(cut), Purpose::Identity);
+    assert!(verdict.has(Code::LogMalformed) && !verdict.is_accepted(), "{}", verdict.render());
+    // The agent's own events count as before.
+    let mut fewer = bundle.clone();
+    fewer.event_log = EventLog::default();
+    assert!(booted.judge(&fewer, Purpose::Identity).has(Code::LogReplay));
+}
+
+#[test]
+fn nothing_is_logged_in_two_places() {
+    let mut with_runtime = firmware_log();
+    with_runtime.extend(ccel::record(4, 6, &[9; 48], b""));
+    let mut booted = Booted::new(firmware_log());
+    let bundle = booted.bundle(Purpose::Identity);
+    let with = EvidenceBundle { ccel: Some(Base64Bytes(with_runtime)), ..bundle.clone() };
+    assert!(booted.judge(&with, Purpose::Identity).has(Code::LogTwice));
+    let mut both = bundle;
+    both.event_log.events.insert(0, Event::new(0, "firmware", vec![1]));
+    assert!(booted.judge(&both, Purpose::Identity).has(Code::LogTwice));
+}
+
+#[test]
+fn the_log_is_bounded_and_of_tdx_alone() {
+    let mut booted = Booted::new(firmware_log());
+    let bundle = booted.bundle(Purpose::Identity);
+    let refused = |bundle: EvidenceBundle| bundle.validate().expect_err("refused").entry();
+    let with = |log| EvidenceBundle { ccel: Some(Base64Bytes(log)), ..bundle.clone() };
+    assert_eq!(refused(with(vec![])), Code::BundleField);
+    assert_eq!(refused(with(vec![0; MAX_CCEL_BYTES + 1])), Code::BundleField);
+    assert_eq!(refused(EvidenceBundle { tee: Tee::Snp, ..bundle.clone() }), Code::BundleField);
+}
+
+#[test]
+fn padding_is_taken_off_and_nothing_else() {
+    let bare = firmware_log();
+    for padding in [vec![], vec![0xff; 64], vec![0; 64], [vec![0xff; 4], vec![0; 60]].concat()] {
+        let area = [bare.clone(), padding].concat();
+        assert_eq!(CcelLog::without_padding(&area), Ok(bare.as_slice()));
+    }
+    let registers = CcelLog::parse(&bare).expect("a log").replay();
+    assert_ne!(registers[0], Hex48::ZERO);
+}
