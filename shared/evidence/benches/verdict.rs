@@ -68,7 +68,7 @@ impl Scene {
         Some(Self {
             collateral: Collateral::parse(&collateral).ok()?,
             policy: Policy::by_name("dstack", &listed)?.ok()?,
-            references: vec![ReferenceValues::from_rows(facts, vec![row]).ok()?],
+            references: vec![ReferenceValues::from_rows(facts, vec![row], vec![]).ok()?],
             report_data: parsed.report_data,
             quote,
             file,

@@ -8,6 +8,7 @@ mod binding;
 mod boot;
 mod dstack;
 mod gpu;
+mod log;
 mod platform;
 mod snp;
 

@@ -40,7 +40,9 @@ pub use launch::{LaunchConfiguration, LaunchDigest, Layer, Role, Shape, VmMode};
 pub use layout1::{BootFiles, BootMeasurement, BootRegisters};
 pub use policy::Policy;
 pub use quote::TdxQuote;
-pub use reference::{FileDigests, ImageFacts, ImageReference, Profile, ReferenceValues};
+pub use reference::{
+    FileDigests, ImageFacts, ImageReference, Profile, ReferenceValues, Rtmr0Layout,
+};
 pub use verdict::{Outcome, Status, Verdict};
 
 #[cfg(test)]

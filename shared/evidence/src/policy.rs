@@ -51,6 +51,16 @@ pub enum GpuRule {
     Unverified,
 }
 
+/// What RTMR0 must be. The host's ACPI tables are measured there, and hold code for the guest's kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rtmr0Rule {
+    /// A reference value, in full.
+    Full,
+    /// The right number, types and order of events; the digests of memory list and ACPI tables are left to the host.
+    LayoutFree,
+}
+
 /// Whose guest images may run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -94,6 +104,7 @@ pub struct PolicyRules {
     pub snp: SnpRules,
     /// What is asked of GPUs whose evidence must verify.
     pub nvidia: NvidiaRules,
+    pub rtmr0: Rtmr0Rule,
     pub images: ImageRule,
     /// SHA-256 of the compose files that may run in dstack images.
     pub compose_hashes: Vec<Hex32>,
@@ -156,6 +167,7 @@ impl Default for PolicyRules {
             gpu: GpuRule::Verified,
             snp: SnpRules::default(),
             nvidia: NvidiaRules::default(),
+            rtmr0: Rtmr0Rule::Full,
             images: ImageRule::Sealtune,
             compose_hashes: vec![],
             os_images: vec![],
@@ -316,6 +328,9 @@ impl PolicyRules {
         }
         if self.gpu == GpuRule::Unverified {
             list.push("GPUs whose evidence nobody verified".to_owned());
+        }
+        if self.rtmr0 == Rtmr0Rule::LayoutFree {
+            list.push("ACPI tables of the host's choice".to_owned());
         }
         if self.images == ImageRule::Dstack {
             list.push("dstack images, whose launch the CPU does not measure".to_owned());

@@ -5,7 +5,9 @@
 //! nothing and is an error.
 
 mod image;
+mod layout;
 
+use layout::MAX_LAYOUTS;
 use ring::digest;
 use sealtune_seal::canonical::{self, CanonicalError};
 use serde::{Deserialize, Serialize};
@@ -15,9 +17,12 @@ use crate::{
     fixed_hex::{Hex32, Hex48},
     launch::{Layer, Shape},
     layout1::{self, BootFiles, BootRegisters},
+    logs::LoggedEvent,
+    measure::{Comparison, MeasureError},
 };
 
 pub use image::{ImageEvent, ImageReference, ImageRegisters};
+pub use layout::{Rtmr0Event, Rtmr0Layout};
 
 pub const MAX_REFERENCE_BYTES: usize = 1024 * 1024;
 pub const MAX_ROWS: usize = 4096;
@@ -120,6 +125,9 @@ pub struct ReferenceValues {
     pub kernel: FileDigests,
     pub initramfs: FileDigests,
     pub registers: Vec<RegisterRow>,
+    /// What RTMR0 is made of, for policies with `rtmr0 = "layout-free"`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rtmr0: Vec<Rtmr0Layout>,
     /// The same for SEV-SNP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub snp: Vec<SnpRow>,
@@ -211,8 +219,9 @@ impl ReferenceValues {
     pub fn from_rows(
         image: ImageFacts,
         registers: Vec<RegisterRow>,
+        rtmr0: Vec<Rtmr0Layout>,
     ) -> Result<Self, ReferenceError> {
-        let values = Self { registers, ..Self::without_rows(image) };
+        let values = Self { registers, rtmr0, ..Self::without_rows(image) };
         values.validate()?;
         Ok(values)
     }
@@ -226,6 +235,7 @@ impl ReferenceValues {
             kernel: image.kernel,
             initramfs: image.initramfs,
             registers: vec![],
+            rtmr0: vec![],
             snp: vec![],
             layers: image.layers,
         }
@@ -289,6 +299,32 @@ impl ReferenceValues {
         })
     }
 
+    /// The row whose other registers these are, and whose RTMR0 is made of the right events with nothing but the host's own
+    /// tables free. The log must have been replayed to the quote before. `Err`: why the last row that could be meant is not.
+    pub fn find_by_events(
+        &self,
+        measured: &BootRegisters,
+        vcpus: u32,
+        logged: &[LoggedEvent],
+    ) -> Option<Result<(&RegisterRow, Comparison), MeasureError>> {
+        let mut found = None;
+        for row in self.registers.iter().filter(|row| row.vcpus == vcpus) {
+            let others =
+                |registers: &BootRegisters| (registers.mrtd, registers.rtmr1, registers.rtmr2);
+            if others(&row.registers()) != others(measured) {
+                continue;
+            }
+            let layouts = self.rtmr0.iter().filter(|layout| layout.vcpus == vcpus);
+            for layout in layouts.filter(|layout| layout.firmware == row.firmware) {
+                match layout.compare(logged) {
+                    Ok(comparison) => return Some(Ok((row, comparison))),
+                    Err(error) => found = Some(Err(error)),
+                }
+            }
+        }
+        found
+    }
+
     fn simulated_row(&self, firmware: Hex48, shape: Shape) -> Result<RegisterRow, ReferenceError> {
         let files = BootFiles {
             firmware,
@@ -332,6 +368,12 @@ impl ReferenceValues {
         }
         if self.registers.len() > MAX_ROWS {
             return refuse("registers", "more than 4096 rows");
+        }
+        if self.rtmr0.len() > MAX_LAYOUTS || !self.rtmr0.iter().all(Rtmr0Layout::is_valid) {
+            return refuse(
+                "rtmr0",
+                "more than 256 layouts or 64 events, or nothing in one is fixed",
+            );
         }
         for row in &self.registers {
             if [row.mrtd, row.rtmr0, row.rtmr1, row.rtmr2].iter().any(Hex48::is_zero) {

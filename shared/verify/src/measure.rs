@@ -8,7 +8,7 @@ use sealtune_evidence::{
     launch::HashAlgorithm,
     layout1::file_digest,
     measure::{MachineShape, Recipe, SHIPPED, TdxImage, measure_tdx, recipe::MAX_RECIPE_BYTES},
-    reference::{MAX_REFERENCE_BYTES, ReferenceError, RegisterRow},
+    reference::{MAX_REFERENCE_BYTES, ReferenceError, RegisterRow, Rtmr0Layout},
 };
 use serde::Deserialize;
 
@@ -104,6 +104,7 @@ fn by_recipe(
     let known = read_recipe(recipe)?;
     let disks = u32::try_from(layers.len()).unwrap_or(u32::MAX);
     let mut registers = Vec::new();
+    let mut rtmr0: Vec<Rtmr0Layout> = Vec::new();
     for path in &command.firmware {
         let firmware = input::read(path, MAX_BOOT_FILE_BYTES)?;
         for shape in shapes(command) {
@@ -122,14 +123,14 @@ fn by_recipe(
             let measured = measure_tdx(&files, machine, &known).map_err(|source| {
                 Failure::Measure { path: path.clone(), source: Box::new(source) }
             })?;
-            registers.push(RegisterRow::recorded(
-                file_digest(&firmware),
-                shape,
-                &measured.registers,
-            ));
+            let digest = file_digest(&firmware);
+            registers.push(RegisterRow::recorded(digest, shape, &measured.registers));
+            let layout = Rtmr0Layout::of(digest, shape.vcpus, &measured.events);
+            rtmr0.extend(layout.filter(|layout| !rtmr0.contains(layout)));
         }
     }
-    ReferenceValues::from_rows(image.facts(layers), registers).map_err(refused(&command.image))
+    ReferenceValues::from_rows(image.facts(layers), registers, rtmr0)
+        .map_err(refused(&command.image))
 }
 
 /// A shipped recipe by its name, or a file.

@@ -1,17 +1,17 @@
 //! What was started: the launch configuration, the event log, and the registers against the reference values.
 
-use super::{Context, Expectation, Parts};
+use super::{Context, Expectation, Parts, log};
 use crate::{
     anchor::Anchor,
     bundle::EvidenceBundle,
     codes::Code,
-    event_log::{EventLogError, RUNTIME_REGISTER, check_registers},
     launch::LaunchConfiguration,
     layout1::BootRegisters,
     logs::CcelLog,
-    policy::ImageRule,
+    measure::{self, Comparison},
+    policy::{ImageRule, Rtmr0Rule},
     quote::TdxQuote,
-    reference::{Profile, ReferenceValues},
+    reference::{Profile, ReferenceValues, RegisterRow},
     verdict::Findings,
 };
 
@@ -30,7 +30,7 @@ pub(super) fn judge(
         return;
     };
     judge_launch(quote, parts, findings);
-    judge_log(bundle, quote, parts, expectation, findings);
+    let log = log::judge(bundle, quote, parts, expectation, findings);
     let Some(launch) = &parts.launch else {
         for claim in ["boot", "release"] {
             let detail = "the launch configuration did not parse";
@@ -38,7 +38,7 @@ pub(super) fn judge(
         }
         return;
     };
-    judge_release(quote, launch, expectation, context, anchor, findings);
+    judge_release((quote, log.as_ref()), launch, expectation, context, anchor, findings);
 }
 
 /// An SNP VM has no registers to replay: launch digest and HOST_DATA were judged with the report.
@@ -97,81 +97,9 @@ fn judge_launch_claim(parts: &Parts, findings: &mut Findings) {
     }
 }
 
-fn judge_log(
-    bundle: &EvidenceBundle,
-    quote: &TdxQuote,
-    parts: &Parts,
-    expectation: &Expectation,
-    findings: &mut Findings,
-) {
-    match check_replay(bundle, quote) {
-        Ok(Replayed::All(events)) => findings.affirm(
-            "event-log",
-            format!("{events} events"),
-            "RTMR0-3",
-            "replays to all four registers",
-        ),
-        // The others are held against reference values whole: see the finding `boot`.
-        Ok(Replayed::Runtime(events)) => findings.affirm(
-            "event-log",
-            format!("{events} events"),
-            "RTMR3",
-            "replays to register 3; there is no log of the boot",
-        ),
-        Err((code, detail)) => findings.refuse("event-log", "", code, detail),
-    }
-    let log = &bundle.event_log;
-    // The purpose is the one that was asked for: an offer with a job behind it is no offer, whatever its claims say.
-    let spec = parts.claims.as_ref().and_then(|claims| claims.spec);
-    match log.check_runtime(expectation.purpose, &parts.launch_digest, spec.as_ref()) {
-        Ok(()) => findings.affirm(
-            "runtime-events",
-            if expectation.purpose.follows_job_start() { "one job" } else { "no job yet" },
-            "RTMR3",
-            "nothing else was extended",
-        ),
-        Err(error) => findings.refuse("runtime-events", "", error.entry(), error.to_string()),
-    }
-}
-
-/// Which registers a log explains, and by how many events.
-enum Replayed {
-    All(usize),
-    Runtime(usize),
-}
-
-/// The simulated TEE's log has all events in one list. A real machine's boot is in the log of its firmware, if it is
-/// anywhere, and the list is the agent's own.
-fn check_replay(bundle: &EvidenceBundle, quote: &TdxQuote) -> Result<Replayed, (Code, String)> {
-    let log = &bundle.event_log;
-    let own = |error: EventLogError| (error.entry(), error.to_string());
-    log.check_events().map_err(own)?;
-    let has_boot = log.events.iter().any(|event| usize::from(event.imr) != RUNTIME_REGISTER);
-    let Some(bytes) = &bundle.ccel else {
-        if has_boot {
-            log.check_replay(&quote.rtmr).map_err(own)?;
-            return Ok(Replayed::All(log.events.len()));
-        }
-        let [boot0, boot1, boot2, _] = quote.rtmr;
-        let [.., replayed] = log.replay();
-        let registers = [boot0, boot1, boot2, replayed];
-        check_registers(&registers, &quote.rtmr).map_err(own)?;
-        return Ok(Replayed::Runtime(log.events.len()));
-    };
-    let firmware = CcelLog::parse(&bytes.0)
-        .map_err(|error| (Code::LogMalformed, format!("the firmware's log: {error}")))?;
-    firmware.check_payloads().map_err(|error| (Code::LogDigest, error.to_string()))?;
-    let [boot0, boot1, boot2, runtime] = firmware.replay();
-    if has_boot || !runtime.is_zero() {
-        return Err((Code::LogTwice, String::new()));
-    }
-    let [.., replayed] = log.replay();
-    check_registers(&[boot0, boot1, boot2, replayed], &quote.rtmr).map_err(own)?;
-    Ok(Replayed::All(firmware.events.len() + log.events.len()))
-}
-
+/// `log` is the firmware's, and replays to the quote.
 fn judge_release(
-    quote: &TdxQuote,
+    (quote, log): (&TdxQuote, Option<&CcelLog>),
     launch: &LaunchConfiguration,
     expectation: &Expectation,
     context: &Context<'_>,
@@ -207,8 +135,41 @@ fn judge_release(
             Err(found) => departure = Some(found),
         }
     }
+    if context.policy.rules.rtmr0 == Rtmr0Rule::LayoutFree
+        && let Some(log) = log
+    {
+        let vcpus = launch.shape.vcpus;
+        let mut by_events = of_release().filter_map(|values| {
+            Some((values, values.find_by_events(&measured, vcpus, &log.events)?))
+        });
+        match by_events.next() {
+            Some((values, Ok((row, comparison)))) => {
+                judge_layout(row, &comparison, findings);
+                judge_profile(values, anchor, findings);
+                judge_layers(values, launch, expectation, findings);
+                return;
+            }
+            Some((_, Err(error))) => {
+                findings.refuse("boot", "", error.entry(), error.to_string());
+                return;
+            }
+            None => {}
+        }
+    }
     let code = departure.map_or(Code::NotChecked, |departure| departure.entry());
     findings.refuse("boot", "", code, "");
+}
+
+/// The boot is the release's but for tables of the host's own.
+fn judge_layout(row: &RegisterRow, comparison: &Comparison, findings: &mut Findings) {
+    findings.affirm(
+        "boot",
+        format!("firmware {}, {} vCPUs", short(&row.firmware.to_string()), row.vcpus),
+        "reference values, RTMR0 by its events",
+        "firmware, kernel, command line and initramfs are the release's",
+    );
+    let value = format!("{} digests of the host's choice", comparison.free.len());
+    findings.warn("acpi", value, measure::Code::LayoutFree, "");
 }
 
 /// Whether there are reference values of the release.

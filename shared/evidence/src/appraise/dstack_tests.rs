@@ -59,7 +59,7 @@ impl Scene {
                 compose_hashes: vec![identity.compose_hash],
                 os_images: vec![identity.os_image_hash.unwrap_or(FixedHex([1; 32]))],
             },
-            references: vec![ReferenceValues::from_rows(facts, vec![row]).expect("rows")],
+            references: vec![ReferenceValues::from_rows(facts, vec![row], vec![]).expect("rows")],
             report_data: quote.report_data,
         })
     }

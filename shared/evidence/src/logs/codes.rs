@@ -73,6 +73,9 @@ crate::code_table! {
     IdentityValue "ST-LOG-24"
         "an identity event's payload has another form than its name asks for"
         "do not trust this VM; its boot is not the known one"
+    TwoPlaces "ST-LOG-25"
+        "evidence holds boot events beside the firmware's own log, or that log extends register 3"
+        "ask for new evidence; the parts of one log contradict each other"
 }
 
 #[cfg(test)]

@@ -67,6 +67,9 @@ crate::code_table! {
     BootLacks "ST-MEAS-22"
         "the log to record from lacks an event that this image and shape make"
         "record a boot of exactly these files in exactly this shape"
+    LayoutFree "ST-MEAS-23"
+        "the host chose its own memory list or ACPI tables, and your policy leaves them free; the tables hold code for the guest's kernel"
+        "trust the host with that, use an image whose kernel confines such code, or a policy with rtmr0 = \"full\""
 }
 
 #[cfg(test)]

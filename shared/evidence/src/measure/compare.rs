@@ -46,21 +46,33 @@ pub fn compare(
 ) -> Result<Comparison, MeasureError> {
     let mut free = Vec::new();
     for register in [Register::Rtmr0, Register::Rtmr1, Register::Rtmr2] {
-        let expected: Vec<_> = expected.iter().filter(|event| event.register == register).collect();
-        let logged: Vec<_> = logged
-            .iter()
-            .filter(|event| event.register == register && event.extended_into().is_some())
-            .collect();
-        if expected.len() != logged.len() {
-            return Err(MeasureError::EventCount {
-                register,
-                found: logged.len(),
-                expected: expected.len(),
-            });
-        }
-        for (index, (expected, logged)) in expected.iter().zip(&logged).enumerate() {
-            free.extend(compare_event(index, expected, logged, strictness)?);
-        }
+        free.extend(compare_register(register, expected, logged, strictness)?.free);
+    }
+    Ok(Comparison { free })
+}
+
+/// The same for one register.
+pub fn compare_register(
+    register: Register,
+    expected: &[ExpectedEvent],
+    logged: &[LoggedEvent],
+    strictness: Strictness,
+) -> Result<Comparison, MeasureError> {
+    let expected: Vec<_> = expected.iter().filter(|event| event.register == register).collect();
+    let logged: Vec<_> = logged
+        .iter()
+        .filter(|event| event.register == register && event.extended_into().is_some())
+        .collect();
+    if expected.len() != logged.len() {
+        return Err(MeasureError::EventCount {
+            register,
+            found: logged.len(),
+            expected: expected.len(),
+        });
+    }
+    let mut free = Vec::new();
+    for (index, (expected, logged)) in expected.iter().zip(&logged).enumerate() {
+        free.extend(compare_event(index, expected, logged, strictness)?);
     }
     Ok(Comparison { free })
 }

@@ -22,7 +22,7 @@ pub mod tdvf;
 
 pub use acpi::AcpiTables;
 pub use codes::Code;
-pub use compare::{Comparison, FreeDigest, Strictness, compare};
+pub use compare::{Comparison, FreeDigest, Strictness, compare, compare_register};
 pub use error::{EventDifference, MeasureError};
 pub use hob::{AcceptedMemory, MemoryRange};
 pub use image::{

@@ -8,17 +8,31 @@ use crate::{
     claims::report_data,
     codes::Code,
     event_log::RUNTIME_REGISTER,
-    logs::{CcelLog, tests::ccel},
+    logs::{self, CcelLog, tests::ccel},
+    measure,
+    policy::Rtmr0Rule,
+    reference::{Rtmr0Event, Rtmr0Layout},
+    verdict::Cause as _,
 };
 
-/// A boot in three registers, then the padding of a data area.
-fn firmware_log() -> Vec<u8> {
+const MEMORY: [u8; 48] = [1; 48];
+const VOLUME: [u8; 48] = [2; 48];
+const KERNEL: [u8; 48] = [3; 48];
+
+/// A boot in three registers.
+fn boot(memory: &[u8; 48], volume: &[u8; 48], kernel: &[u8; 48]) -> Vec<u8> {
     let mut log = ccel::header();
-    log.extend(ccel::record(1, 0x8000_000b, &[1; 48], b"memory"));
-    log.extend(ccel::record(1, 0x8000_000a, &[2; 48], b"tables"));
-    log.extend(ccel::record(2, 0x8000_0003, &[3; 48], b"kernel"));
+    log.extend(ccel::record(1, 0x8000_000b, memory, b"memory"));
+    log.extend(ccel::record(1, 0x8000_000a, volume, b"volume"));
+    log.extend(ccel::hashed(1, 4, &[0; 4]));
+    log.extend(ccel::record(2, 0x8000_0003, kernel, b"kernel"));
+    log.extend(ccel::hashed(2, 4, &[0; 4]));
     log.extend(ccel::record(3, 6, &[4; 48], b"command line"));
     log
+}
+
+fn firmware_log() -> Vec<u8> {
+    boot(&MEMORY, &VOLUME, &KERNEL)
 }
 
 /// A VM that booted by `log` and whose release has these registers.
@@ -63,7 +77,7 @@ fn the_firmwares_log_and_the_agents_explain_all_registers() {
         assert!(verdict.is_accepted(), "{}", verdict.render());
         let log = verdict.finding("event-log").expect("judged");
         assert_eq!(log.anchor, "RTMR0-3", "{}", verdict.render());
-        let events = if purpose.follows_job_start() { "6 events" } else { "5 events" };
+        let events = if purpose.follows_job_start() { "8 events" } else { "7 events" };
         assert_eq!(log.value, events);
     }
 }
@@ -91,18 +105,21 @@ fn every_event_of_the_boot_counts() {
     let bundle = booted.bundle(Purpose::Identity);
     let with = |log: Vec<u8>| EvidenceBundle { ccel: Some(Base64Bytes(log)), ..bundle.clone() };
     let mut longer = firmware_log();
-    longer.extend(ccel::record(1, 4, &[5; 48], b""));
+    longer.extend(ccel::record(1, 6, &[5; 48], b""));
     let mut other_digest = firmware_log();
     let at = other_digest.len() - 40;
     other_digest[at] ^= 1;
-    for log in [ccel::header(), longer, other_digest] {
+    for log in [longer, other_digest] {
         let verdict = booted.judge(&with(log), Purpose::Identity);
         assert!(verdict.has(Code::LogReplay) && !verdict.is_accepted(), "{}", verdict.render());
     }
     let mut cut = firmware_log();
     cut.truncate(cut.len() - 1);
     let verdict = booted.judge(&with(cut), Purpose::Identity);
-    assert!(verdict.has(Code::LogMalformed) && !verdict.is_accepted(), "{}", verdict.render());
+    assert!(verdict.has(logs::Code::Truncated) && !verdict.is_accepted(), "{}", verdict.render());
+    // A firmware whose phase did not end.
+    let verdict = booted.judge(&with(ccel::header()), Purpose::Identity);
+    assert!(verdict.has(logs::Code::SeparatorMissing) && !verdict.is_accepted());
     // The agent's own events count as before.
     let mut fewer = bundle.clone();
     fewer.event_log = EventLog::default();
@@ -116,10 +133,106 @@ fn nothing_is_logged_in_two_places() {
     let mut booted = Booted::new(firmware_log());
     let bundle = booted.bundle(Purpose::Identity);
     let with = EvidenceBundle { ccel: Some(Base64Bytes(with_runtime)), ..bundle.clone() };
-    assert!(booted.judge(&with, Purpose::Identity).has(Code::LogTwice));
+    assert!(booted.judge(&with, Purpose::Identity).has(logs::Code::TwoPlaces));
     let mut both = bundle;
     both.event_log.events.insert(0, Event::new(0, "firmware", vec![1]));
-    assert!(booted.judge(&both, Purpose::Identity).has(Code::LogTwice));
+    assert!(booted.judge(&both, Purpose::Identity).has(logs::Code::TwoPlaces));
+}
+
+/// A host whose memory list differs from the one that the release was measured with.
+struct Elsewhere(Booted);
+
+impl Elsewhere {
+    fn new(log: Vec<u8>) -> Self {
+        let mut booted = Booted::new(firmware_log());
+        booted.scene.policy.rules.rtmr0 = Rtmr0Rule::LayoutFree;
+        let values = &mut booted.scene.references[0];
+        let separator = logs::payload::sha384(&[0; 4]);
+        let event = |event_type, digest| Rtmr0Event { event_type, digest };
+        values.rtmr0 = vec![Rtmr0Layout {
+            firmware: values.registers[0].firmware,
+            vcpus: values.registers[0].vcpus,
+            events: vec![
+                event(0x8000_000b, None),
+                event(0x8000_000a, Some(Hex48::from(VOLUME))),
+                event(4, Some(separator)),
+            ],
+        }];
+        booted.log = log;
+        Self(booted)
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        let bundle = self.0.bundle(Purpose::Identity);
+        self.0.judge(&bundle, Purpose::Identity)
+    }
+}
+
+#[test]
+fn a_policy_may_leave_the_hosts_tables_free() {
+    let own_memory = || boot(&[9; 48], &VOLUME, &KERNEL);
+    let mut elsewhere = Elsewhere::new(own_memory());
+    let verdict = elsewhere.verdict();
+    assert!(verdict.is_accepted(), "{}", verdict.render());
+    assert!(verdict.has(measure::Code::LayoutFree), "the reader is told");
+    assert!(verdict.policy.tolerates.iter().any(|what| what.contains("ACPI")));
+
+    elsewhere.0.scene.policy.rules.rtmr0 = Rtmr0Rule::Full;
+    let verdict = elsewhere.verdict();
+    assert!(verdict.has(Code::ShapeUnknown) && !verdict.is_accepted(), "{}", verdict.render());
+
+    // Equal in full needs no leave.
+    let verdict = Elsewhere::new(firmware_log()).verdict();
+    assert!(verdict.is_accepted() && !verdict.has(measure::Code::LayoutFree));
+}
+
+#[test]
+fn nothing_else_is_free() {
+    let own = |volume, kernel| boot(&[9; 48], volume, kernel);
+    let mut longer = own(&VOLUME, &KERNEL);
+    longer.extend(ccel::record(1, 0x8000_000a, &[6; 48], b""));
+    let mut retyped = own(&VOLUME, &KERNEL);
+    let at = ccel::header().len() + 4;
+    retyped[at] = 0x0a;
+    let cases = [
+        (own(&[8; 48], &KERNEL), measure::Code::EventDigest.code()),
+        (longer, measure::Code::EventCount.code()),
+        (retyped, measure::Code::EventType.code()),
+        (own(&VOLUME, &[8; 48]), Code::ShapeUnknown.code()),
+    ];
+    for (log, code) in cases {
+        let verdict = Elsewhere::new(log).verdict();
+        let found = verdict.finding("boot").expect("judged");
+        assert_eq!(found.code, Some(code), "{}", verdict.render());
+        assert!(!verdict.is_accepted());
+    }
+    // A log that nobody replayed says nothing about events.
+    let mut elsewhere = Elsewhere::new(own(&VOLUME, &KERNEL));
+    let mut bundle = elsewhere.0.bundle(Purpose::Identity);
+    bundle.ccel = None;
+    let verdict = elsewhere.0.judge(&bundle, Purpose::Identity);
+    assert!(verdict.has(Code::ShapeUnknown) && !verdict.is_accepted());
+    // Of another firmware or another number of processors.
+    for change in [0, 1] {
+        let mut elsewhere = Elsewhere::new(own(&VOLUME, &KERNEL));
+        let layout = &mut elsewhere.0.scene.references[0].rtmr0[0];
+        if change == 0 {
+            layout.vcpus += 1
+        } else {
+            layout.firmware.0[0] ^= 1
+        }
+        assert!(!elsewhere.verdict().is_accepted());
+    }
+}
+
+#[test]
+fn a_layout_that_fixes_nothing_is_refused() {
+    let mut values = Elsewhere::new(firmware_log()).0.scene.references.remove(0);
+    // Rows of the computed layout must follow from their digests; these were put there by hand.
+    values.registers[0].layout = crate::reference::Layout::Recorded;
+    assert!(values.to_bytes().is_ok());
+    values.rtmr0[0].events.iter_mut().for_each(|event| event.digest = None);
+    assert_eq!(values.to_bytes().expect_err("refused").entry(), Code::ReferenceField);
 }
 
 #[test]

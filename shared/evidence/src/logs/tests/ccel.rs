@@ -36,7 +36,7 @@ pub(crate) fn record(index: u32, event_type: u32, digest: &[u8; 48], payload: &[
     bytes
 }
 
-fn hashed(index: u32, event_type: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn hashed(index: u32, event_type: u32, payload: &[u8]) -> Vec<u8> {
     record(index, event_type, sha384(payload).as_bytes(), payload)
 }
 
