@@ -4,7 +4,6 @@
 
 mod container;
 mod device;
-#[cfg_attr(not(test), expect(dead_code, reason = "serve does not ask it yet"))]
 mod gpu;
 mod init;
 mod seccomp;

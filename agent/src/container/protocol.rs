@@ -24,6 +24,9 @@ pub(crate) const EVENTS_DESCRIPTOR: i32 = 3;
 
 const MAX_ID_CHARACTERS: usize = 64;
 const MAX_BINDS: usize = 64;
+const MAX_DEVICES: usize = 64;
+/// No other device has a place in a container.
+const DEVICE_PREFIX: &str = "/dev/nvidia";
 const MIN_MEMORY_BYTES: u64 = 16 * 1024 * 1024;
 const MAX_WALL_SECONDS: u64 = 365 * 24 * 3600;
 /// Below this, container ids would overlap the agent's own.
@@ -41,6 +44,9 @@ pub(crate) struct ContainerRequest {
     /// Verified content that the container may read but not change.
     #[serde(default)]
     pub(crate) read_only: Vec<ReadOnlyBind>,
+    /// Device nodes of GPUs that take work, under the same names inside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) devices: Vec<PathBuf>,
     pub(crate) argv: Vec<String>,
     #[serde(default)]
     pub(crate) environment: BTreeMap<String, String>,
@@ -185,6 +191,13 @@ impl ContainerRequest {
         if self.read_only.len() > MAX_BINDS {
             return Err("there are too many read-only folders");
         }
+        let is_gpu = |path: &PathBuf| {
+            let rest = path.to_str().and_then(|path| path.strip_prefix(DEVICE_PREFIX));
+            rest.is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'))
+        };
+        if self.devices.len() > MAX_DEVICES || !self.devices.iter().all(is_gpu) {
+            return Err("a device is not a GPU's");
+        }
         if self.argv.first().is_none_or(String::is_empty) {
             return Err("argv is empty");
         }
@@ -238,6 +251,7 @@ pub(crate) mod tests {
                 source: "/run/sealtune/content/model".into(),
                 target: "/app/mnt/model".into(),
             }],
+            devices: vec![],
             argv: vec!["python3".into(), "/app/train.py".into()],
             environment: [("LANG".to_owned(), "C.UTF-8".to_owned())].into(),
             limits: Limits {
@@ -267,6 +281,10 @@ pub(crate) mod tests {
             ContainerRequest { rootfs: "relative".into(), ..good.clone() },
             ContainerRequest { work_dir: "/scratch/../etc".into(), ..good.clone() },
             ContainerRequest { argv: vec![], ..good.clone() },
+            ContainerRequest { devices: vec!["/dev/kmsg".into()], ..good.clone() },
+            ContainerRequest { devices: vec!["/dev/nvidia0/../kmsg".into()], ..good.clone() },
+            ContainerRequest { devices: vec!["nvidia0".into()], ..good.clone() },
+            ContainerRequest { devices: vec!["/dev/nvidia0".into(); 65], ..good.clone() },
             ContainerRequest { argv: vec!["a\0b".into()], ..good.clone() },
             ContainerRequest {
                 environment: [("A=B".to_owned(), String::new())].into(),

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capabilities, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxIdMappingBuilder,
-    LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResourcesBuilder, Mount, MountBuilder,
-    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, ProcessBuilder, RootBuilder, Spec,
-    SpecBuilder, UserBuilder,
+    Capabilities, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder,
+    LinuxDeviceType, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType,
+    LinuxResourcesBuilder, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 
 use super::cgroup;
@@ -81,7 +81,7 @@ pub(crate) fn build_spec(request: &ContainerRequest) -> Result<Spec, OciSpecErro
             .size(ID_COUNT)
             .build()
     };
-    let linux = LinuxBuilder::default()
+    let mut linux = LinuxBuilder::default()
         .namespaces(
             NAMESPACES
                 .iter()
@@ -103,6 +103,9 @@ pub(crate) fn build_spec(request: &ContainerRequest) -> Result<Spec, OciSpecErro
         .masked_paths(MASKED.iter().map(ToString::to_string).collect::<Vec<_>>())
         .readonly_paths(READ_ONLY.iter().map(ToString::to_string).collect::<Vec<_>>())
         .build()?;
+    if !request.devices.is_empty() {
+        linux.set_devices(Some(devices(&request.devices)?));
+    }
     SpecBuilder::default()
         .version("1.0.2")
         .root(RootBuilder::default().path(&request.rootfs).readonly(true).build()?)
@@ -111,6 +114,15 @@ pub(crate) fn build_spec(request: &ContainerRequest) -> Result<Spec, OciSpecErro
         .mounts(mounts(request)?)
         .linux(linux)
         .build()
+}
+
+/// In a user namespace they are bound from the agent's /dev, which has their numbers; those here are not used.
+fn devices(paths: &[PathBuf]) -> Result<Vec<LinuxDevice>, OciSpecError> {
+    let device = |path: &PathBuf| {
+        let device = LinuxDeviceBuilder::default().path(path).typ(LinuxDeviceType::C);
+        device.major(0i64).minor(0i64).build()
+    };
+    paths.iter().map(device).collect()
 }
 
 fn environment(request: &ContainerRequest) -> Vec<String> {
@@ -185,6 +197,17 @@ mod tests {
             std::fs::write(golden, &made).unwrap();
         }
         assert_eq!(made, std::fs::read_to_string(golden).unwrap());
+    }
+
+    #[test]
+    fn gpus_are_the_only_devices_beyond_the_usual_ones() {
+        let devices = |request: &ContainerRequest| {
+            build_spec(request).unwrap().linux().as_ref().unwrap().devices().clone()
+        };
+        assert_eq!(devices(&request()), None);
+        let paths = ["/dev/nvidiactl", "/dev/nvidia0"].map(PathBuf::from);
+        let found = devices(&ContainerRequest { devices: paths.to_vec(), ..request() }).unwrap();
+        assert!(found.iter().map(LinuxDevice::path).eq(&paths));
     }
 
     #[test]

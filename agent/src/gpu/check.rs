@@ -1,9 +1,11 @@
 //! What must agree before evidence counts as that of this VM's GPUs: the PCI bus, the launch configuration and the
 //! helper's answer. Pure.
 
-use serde::Deserialize;
+use sealtune_evidence::nvidia::NvidiaEvidence;
+use sealtune_evidence::nvidia::evidence::{CcFeature, CcState};
+use sealtune_evidence::nvidia::transcript::request_nonce;
 
-use super::protocol::{DeviceAnswer, MAX_EVIDENCE_BYTES};
+use super::protocol::DeviceAnswer;
 use super::{NamedGpu, PciAddress, TakenEvidence};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +26,12 @@ pub(crate) enum CheckError {
     Evidence { name: String, reason: &'static str },
     #[error("accept the evidence of {name}: it names another device")]
     OtherName { name: String },
+    #[error("accept the evidence of {name}: it was made for another challenge")]
+    OtherChallenge { name: String },
+    #[error("set the GPUs ready: {name} is not in confidential computing mode")]
+    NotConfidential { name: String },
+    #[error("set the GPUs ready: {name} took work before its evidence was made")]
+    ReadyEarly { name: String },
 }
 
 /// Gives each GPU its name: the first address, in their order, has the first name. The host says both, so an exchange of
@@ -45,6 +53,7 @@ pub(super) fn name(
 /// One piece of evidence for each GPU, under its own name.
 pub(super) fn evidence(
     named: &[NamedGpu],
+    challenge: &[u8; 32],
     answers: Vec<DeviceAnswer>,
 ) -> Result<Vec<TakenEvidence>, CheckError> {
     if answers.len() != named.len() {
@@ -59,42 +68,55 @@ pub(super) fn evidence(
         if taken.iter().any(|(other, _)| *other == gpu) {
             return Err(CheckError::Twice(gpu.name.clone()));
         }
-        taken.push((gpu, piece(gpu, answer)?));
+        taken.push((gpu, piece(gpu, challenge, answer)?));
     }
     taken.sort_by_key(|(gpu, _)| gpu.address);
     Ok(taken.into_iter().map(|(_, evidence)| evidence).collect())
 }
 
-/// What the agent reads of evidence; the rest is for whoever judges it.
-#[derive(Deserialize)]
-struct Head {
-    version: u32,
-    device: String,
+/// The last look before GPUs may take work: what their drivers say of them. Whether that is true, and whether a GPU is
+/// genuine, the owner of a sealed job has judged from the offer.
+pub(super) fn may_take_work<'a>(
+    gpus: impl Iterator<Item = (&'a str, CcState)>,
+) -> Result<(), CheckError> {
+    for (name, cc) in gpus {
+        let name = name.to_owned();
+        match cc.feature {
+            CcFeature::On if cc.gpus_ready => return Err(CheckError::ReadyEarly { name }),
+            CcFeature::On => {}
+            CcFeature::Devtools | CcFeature::Off => {
+                return Err(CheckError::NotConfidential { name });
+            }
+        }
+    }
+    Ok(())
 }
 
-fn piece(gpu: &NamedGpu, answer: DeviceAnswer) -> Result<TakenEvidence, CheckError> {
+/// Reads evidence as a verifier does, so that nothing goes out that none would read.
+fn piece(
+    gpu: &NamedGpu,
+    challenge: &[u8; 32],
+    answer: DeviceAnswer,
+) -> Result<TakenEvidence, CheckError> {
     let name = || gpu.name.clone();
-    let refuse = |reason| Err(CheckError::Evidence { name: name(), reason });
     let text = match (answer.evidence, answer.error) {
         (Some(text), None) => text,
         (_, Some(refusal)) => {
             return Err(CheckError::Refused { name: name(), said: refusal.shown() });
         }
-        (None, None) => return refuse("there is none"),
+        (None, None) => {
+            return Err(CheckError::Evidence { name: name(), reason: "there is none" });
+        }
     };
-    if text.len() > MAX_EVIDENCE_BYTES {
-        return refuse("it is longer than 64 KiB");
-    }
-    let Ok(head) = serde_json::from_str::<Head>(&text) else {
-        return refuse("it is not JSON of its form");
-    };
-    if head.version != 1 {
-        return refuse("it has a version that this agent does not know");
-    }
-    if head.device != gpu.name {
+    let evidence = NvidiaEvidence::parse(text.as_bytes())
+        .map_err(|error| CheckError::Evidence { name: name(), reason: error.code() })?;
+    if evidence.device != gpu.name {
         return Err(CheckError::OtherName { name: name() });
     }
-    Ok(TakenEvidence { device: name(), bytes: text.into_bytes() })
+    if request_nonce(&evidence.transcript.0).as_ref() != Some(challenge) {
+        return Err(CheckError::OtherChallenge { name: name() });
+    }
+    Ok(TakenEvidence { device: name(), bytes: text.into_bytes(), cc: evidence.cc })
 }
 
 fn shown(address: Option<PciAddress>) -> String {
@@ -120,6 +142,9 @@ impl CheckError {
             Self::Refused { .. } => "ST-AGPU-23",
             Self::Evidence { .. } => "ST-AGPU-24",
             Self::OtherName { .. } => "ST-AGPU-25",
+            Self::OtherChallenge { .. } => "ST-AGPU-26",
+            Self::NotConfidential { .. } => "ST-AGPU-27",
+            Self::ReadyEarly { .. } => "ST-AGPU-28",
         }
     }
 
@@ -135,6 +160,9 @@ impl CheckError {
             Self::Refused { .. } => "see the code ST-GPUE that it names",
             Self::Evidence { .. } => "run agent and nvidia layer of the same release",
             Self::OtherName { .. } => "run agent and nvidia layer of the same release",
+            Self::OtherChallenge { .. } => "run agent and nvidia layer of the same release",
+            Self::NotConfidential { .. } => "the provider must switch the GPUs to CC mode",
+            Self::ReadyEarly { .. } => "start another VM; reset the GPUs in between",
         }
     }
 
@@ -150,14 +178,22 @@ impl CheckError {
             Self::Refused { name: name(), said: name() },
             Self::Evidence { name: name(), reason: "x" },
             Self::OtherName { name: name() },
+            Self::OtherChallenge { name: name() },
+            Self::NotConfidential { name: name() },
+            Self::ReadyEarly { name: name() },
         ]
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sealtune_evidence::nvidia::evidence::MAX_EVIDENCE_BYTES;
+
     use super::*;
     use crate::gpu::protocol::{Answer, Said};
+    use crate::gpu::sample::document;
+
+    const CHALLENGE: [u8; 32] = [7; 32];
 
     fn addresses(texts: &[&str]) -> Vec<PciAddress> {
         texts.iter().map(|text| PciAddress::parse(text).unwrap()).collect()
@@ -185,8 +221,12 @@ mod tests {
         }
     }
 
+    fn rest(text: &str) -> String {
+        format!(r#""evidence":{}"#, serde_json::Value::from(text))
+    }
+
     fn good(name: &str) -> String {
-        format!(r#""evidence":"{{\"device\":\"{name}\",\"version\":1,\"more\":[]}}""#)
+        rest(&document(name, &CHALLENGE))
     }
 
     #[test]
@@ -213,10 +253,10 @@ mod tests {
     #[test]
     fn evidence_comes_back_in_order_and_byte_for_byte() {
         let (a, b) = (good("a"), good("b"));
-        let taken = evidence(&two(), answers(&[(TWO, &b), (ONE, &a)])).unwrap();
+        let taken = evidence(&two(), &CHALLENGE, answers(&[(TWO, &b), (ONE, &a)])).unwrap();
         let devices: Vec<&str> = taken.iter().map(|one| one.device.as_str()).collect();
         assert_eq!(devices, ["a", "b"]);
-        assert_eq!(taken[0].bytes, br#"{"device":"a","version":1,"more":[]}"#);
+        assert_eq!(taken[0].bytes, document("a", &CHALLENGE).as_bytes());
         let claim = taken[0].claim();
         assert_eq!(claim.device, "a");
         assert_eq!(
@@ -229,11 +269,12 @@ mod tests {
     fn each_disagreement_has_its_code() {
         let (a, b) = (good("a"), good("b"));
         let refusal = r#""error":{"code":"ST-GPUE-30","detail":"d","fix":"f"}"#;
-        let long = format!(
-            r#""evidence":"{{\"device\":\"a\",\"version\":1,\"x\":\"{}\"}}""#,
-            "x".repeat(MAX_EVIDENCE_BYTES)
-        );
-        let version = a.replace(":1,", ":2,");
+        let text = document("a", &CHALLENGE);
+        let long = rest(&(text.clone() + &" ".repeat(MAX_EVIDENCE_BYTES)));
+        let version = rest(&text.replace(r#""version":1"#, r#""version":2"#));
+        let more = rest(&text.replace('}', r#","more":1}"#));
+        let old = rest(&document("a", &[8; 32]));
+        let none = rest(&text.replace(r#""transcript":""#, r#""transcript":"AAAA"#));
         for (pieces, code) in [
             (&[][..], "ST-AGPU-20"),
             (&[(ONE, a.as_str())], "ST-AGPU-20"),
@@ -247,11 +288,14 @@ mod tests {
             (&[(ONE, r#""evidence":"[]""#), (TWO, &b)], "ST-AGPU-24"),
             (&[(ONE, &long), (TWO, &b)], "ST-AGPU-24"),
             (&[(ONE, &version), (TWO, &b)], "ST-AGPU-24"),
+            (&[(ONE, &more), (TWO, &b)], "ST-AGPU-24"),
+            (&[(ONE, &old), (TWO, &b)], "ST-AGPU-26"),
+            (&[(ONE, &none), (TWO, &b)], "ST-AGPU-26"),
             // Both names are this VM's, and each is at the other's place.
             (&[(ONE, &b), (TWO, &a)], "ST-AGPU-25"),
             (&[(ONE, &a), (TWO, &a)], "ST-AGPU-25"),
         ] {
-            let error = evidence(&two(), answers(pieces)).unwrap_err();
+            let error = evidence(&two(), &CHALLENGE, answers(pieces)).unwrap_err();
             assert_eq!(error.code(), code, "{error}");
         }
     }
@@ -268,7 +312,7 @@ mod tests {
                 let mut flipped = answer.clone().into_bytes();
                 flipped[at] ^= 1 << bit;
                 let taken = match Answer::parse(&flipped) {
-                    Ok(Said::Devices(devices)) => evidence(&two(), devices),
+                    Ok(Said::Devices(devices)) => evidence(&two(), &CHALLENGE, devices),
                     _ => {
                         refused += 1;
                         continue;
@@ -281,9 +325,10 @@ mod tests {
                 accepted += 1;
                 let devices: Vec<&str> = taken.iter().map(|one| one.device.as_str()).collect();
                 assert_eq!(devices, ["a", "b"]);
-                assert!(taken.iter().any(|one| !one.bytes.ends_with(br#"more":[]}"#)));
+                let originals = ["a", "b"].map(|name| document(name, &CHALLENGE).into_bytes());
+                assert!(taken.iter().zip(&originals).any(|(one, original)| one.bytes != *original));
             }
         }
-        assert!(accepted < 100 && refused > 1000, "{accepted} accepted, {refused} refused");
+        assert!(accepted < 500 && refused > 5000, "{accepted} accepted, {refused} refused");
     }
 }

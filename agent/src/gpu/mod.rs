@@ -2,8 +2,9 @@
 //! that gets their evidence from the driver. The agent is static and cannot load the driver's library itself.
 //!
 //! ```text
-//! PCI bus = launch configuration -> layer with the driver and the helper -> modules
-//!   -> evidence for each challenge (hostile input: checked here, judged by whoever asked) -> ready -> work
+//! PCI bus = launch configuration -> layer with the driver and the helper -> device nodes
+//!   -> evidence for each challenge (hostile input: checked here, judged by whoever asked)
+//!   -> start evidence, whose GPUs are confidential and take no work yet -> ready -> container
 //! ```
 //! The host says which GPUs there are; nothing here shows that one is genuine. What is shown is that evidence was taken of
 //! as many GPUs as this VM has, each under its own name, from this VM's own driver.
@@ -11,16 +12,19 @@
 mod check;
 mod confine;
 mod helper;
+mod nodes;
 mod pci;
 mod protocol;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
+use sealtune_evidence::nvidia::evidence::CcState;
 use sealtune_evidence::{FixedHex, Hex32, claims::GpuClaim};
 
 pub(crate) use self::check::CheckError;
 pub(crate) use self::helper::{HelperError, HelperProgram};
+pub(crate) use self::nodes::{NodeError, NodePlaces, make_node};
 pub(crate) use self::pci::{PciAddress, PciError, Sysfs};
 use crate::seccomp::Filters;
 
@@ -35,8 +39,12 @@ pub(crate) enum GpuError {
     Check(#[from] CheckError),
     #[error(transparent)]
     Helper(#[from] HelperError),
+    #[error(transparent)]
+    Node(#[from] NodeError),
     #[error("find the layer \"{LAYER}\" among those of the launch configuration")]
     NoLayer,
+    #[error("vouch for {0} NVSwitches of this VM: this agent cannot take their evidence")]
+    Switches(usize),
 }
 
 /// A GPU of this VM and the name that the launch configuration gives it.
@@ -51,6 +59,8 @@ pub(crate) struct NamedGpu {
 pub(crate) struct TakenEvidence {
     pub(crate) device: String,
     pub(crate) bytes: Vec<u8>,
+    /// What its driver says of it.
+    cc: CcState,
 }
 
 impl TakenEvidence {
@@ -70,22 +80,48 @@ impl TakenEvidence {
 pub(crate) struct Gpus {
     named: Vec<NamedGpu>,
     helper: HelperProgram,
+    /// Device nodes, once they are made.
+    nodes: Vec<PathBuf>,
+}
+
+/// Start evidence was taken, and nothing in it speaks against work. There is no other way to it.
+#[derive(Debug)]
+pub(crate) struct MayTakeWork(());
+
+impl MayTakeWork {
+    /// Also of a VM without GPUs.
+    pub(crate) fn judge(taken: &[TakenEvidence]) -> Result<Self, GpuError> {
+        check::may_take_work(taken.iter().map(|one| (one.device.as_str(), one.cc)))?;
+        Ok(Self(()))
+    }
 }
 
 impl Gpus {
-    /// `None` for a VM that has no GPU and shall have none. `layer` is where the layer [`LAYER`] is mounted.
+    /// `None` for a VM that has no GPU and shall have none. `layer` is where the layer [`LAYER`] is mounted. Switches carry
+    /// what GPUs say to each other: with evidence of the GPUs alone they would be trusted unseen.
     pub(crate) fn find(
         sysfs: Sysfs<'_>,
         names: &[String],
         layer: Option<&Path>,
     ) -> Result<Option<Self>, GpuError> {
-        let named = check::name(sysfs.nvidia_gpus()?, names)?;
+        let present = sysfs.nvidia_devices()?;
+        let named = check::name(present.gpus, names)?;
+        if !present.switches.is_empty() {
+            return Err(GpuError::Switches(present.switches.len()));
+        }
         if named.is_empty() {
             return Ok(None);
         }
         let layer = layer.ok_or(GpuError::NoLayer)?;
         let filters = Filters::for_gpu_helper().map_err(HelperError::Filters)?;
-        Ok(Some(Self { named, helper: HelperProgram::in_layer(layer, filters) }))
+        let helper = HelperProgram::in_layer(layer, filters);
+        Ok(Some(Self { named, helper, nodes: Vec::new() }))
+    }
+
+    /// Makes the device nodes that the driver's library opens.
+    pub(crate) fn make_nodes(&mut self, places: &NodePlaces<'_>) -> Result<(), GpuError> {
+        self.nodes = nodes::make(places, self.named.iter().map(|gpu| gpu.address))?;
+        Ok(())
     }
 
     /// Evidence of every GPU, in the order of their PCI addresses. A dropped future ends the helper.
@@ -94,17 +130,18 @@ impl Gpus {
         challenge: &[u8; 32],
     ) -> Result<Vec<TakenEvidence>, GpuError> {
         let answers = self.helper.report(challenge, &self.named).await?;
-        Ok(check::evidence(&self.named, answers)?)
+        Ok(check::evidence(&self.named, challenge, answers)?)
     }
 
-    /// Lets the GPUs take work. Evidence that is taken later says so, and a verifier refuses it.
-    pub(crate) async fn set_ready(&mut self) -> Result<(), GpuError> {
-        Ok(self.helper.ready(self.named.len()).await?)
+    /// Lets the GPUs take work, and gives the device nodes that work needs. Evidence that is taken later says so.
+    pub(crate) async fn set_ready(&mut self, _: MayTakeWork) -> Result<Vec<PathBuf>, GpuError> {
+        self.helper.ready(self.named.len()).await?;
+        Ok(self.nodes.clone())
     }
 
     #[cfg(test)]
     fn of(named: Vec<NamedGpu>, helper: HelperProgram) -> Self {
-        Self { named, helper }
+        Self { named, helper, nodes: Vec::new() }
     }
 }
 
@@ -114,7 +151,9 @@ impl GpuError {
             Self::Pci(error) => error.code(),
             Self::Check(error) => error.code(),
             Self::Helper(error) => error.code(),
+            Self::Node(error) => error.code(),
             Self::NoLayer => "ST-AGPU-03",
+            Self::Switches(_) => "ST-AGPU-05",
         }
     }
 
@@ -123,19 +162,24 @@ impl GpuError {
             Self::Pci(error) => error.fix(),
             Self::Check(error) => error.fix(),
             Self::Helper(error) => error.fix(),
+            Self::Node(error) => error.fix(),
+            Self::Switches(_) => "give each VM a single GPU in CC mode, without switches",
             Self::NoLayer => "list the layer \"nvidia\" in the VM's launch configuration",
         }
     }
 
     #[cfg(test)]
     pub(crate) fn samples() -> Vec<Self> {
-        let mut samples = vec![Self::NoLayer];
+        let mut samples = vec![Self::NoLayer, Self::Switches(4)];
         samples.extend(PciError::samples().into_iter().map(Self::Pci));
+        samples.extend(NodeError::samples().into_iter().map(Self::Node));
         samples.extend(CheckError::samples().into_iter().map(Self::Check));
         samples.extend(HelperError::samples().into_iter().map(Self::Helper));
         samples
     }
 }
 
+#[cfg(test)]
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 //! NVIDIA GPUs on the PCI bus, from `/sys/bus/pci/devices`. A device counts by vendor and base class, so one that the
-//! driver did not take is counted too. NVSwitches are bridges and are not counted.
+//! driver did not take is counted too. NVSwitches are bridges of NVIDIA's; they are no GPUs and are counted apart.
 
 use std::fmt;
 use std::fs;
@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 const NVIDIA: u32 = 0x10de;
 /// Base class 3: VGA, 3D and other display controllers.
 const DISPLAY: u32 = 0x03;
+/// Class 06 80, other bridges: what NVSwitches are.
+const OTHER_BRIDGE: u32 = 0x0680;
 const MAX_ATTRIBUTE_BYTES: u64 = 64;
 
 /// `/sys`, or a tree like it.
@@ -32,27 +34,41 @@ pub(crate) enum PciError {
     Unreadable { path: PathBuf, cause: String },
 }
 
+/// What of NVIDIA is on the bus, each in the order of its addresses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NvidiaDevices {
+    pub(crate) gpus: Vec<PciAddress>,
+    pub(crate) switches: Vec<PciAddress>,
+}
+
 impl Sysfs<'_> {
-    /// In the order of their addresses. A machine without a PCI bus has none.
-    pub(crate) fn nvidia_gpus(&self) -> Result<Vec<PciAddress>, PciError> {
+    /// A machine without a PCI bus has none.
+    pub(crate) fn nvidia_devices(&self) -> Result<NvidiaDevices, PciError> {
         let devices = self.root.join("bus/pci/devices");
+        let mut found = NvidiaDevices::default();
         let listing = match fs::read_dir(&devices) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(found),
             listing => listing.map_err(|error| unreadable(&devices, &error.to_string()))?,
         };
-        let mut found = Vec::new();
         for entry in listing {
             let path = entry.map_err(|error| unreadable(&devices, &error.to_string()))?.path();
-            if number(&path.join("vendor"))? != NVIDIA
-                || number(&path.join("class"))? >> 16 != DISPLAY
-            {
+            if number(&path.join("vendor"))? != NVIDIA {
                 continue;
             }
+            let class = number(&path.join("class"))?;
+            let list = if class >> 16 == DISPLAY {
+                &mut found.gpus
+            } else if class >> 8 == OTHER_BRIDGE {
+                &mut found.switches
+            } else {
+                continue;
+            };
             let name = path.file_name().and_then(|name| name.to_str());
             let address = name.and_then(PciAddress::parse);
-            found.push(address.ok_or_else(|| unreadable(&path, "its name is no address"))?);
+            list.push(address.ok_or_else(|| unreadable(&path, "its name is no address"))?);
         }
-        found.sort_unstable();
+        found.gpus.sort_unstable();
+        found.switches.sort_unstable();
         Ok(found)
     }
 }
@@ -125,11 +141,17 @@ mod tests {
         fs::write(folder.join("class"), format!("{class}\n")).unwrap();
     }
 
+    fn shown(addresses: &[PciAddress]) -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    }
+
     fn found(sysfs: &Path) -> Result<Vec<String>, &'static str> {
-        let found = Sysfs { root: sysfs }.nvidia_gpus();
-        found
-            .map(|found| found.iter().map(ToString::to_string).collect())
-            .map_err(|error| error.code())
+        let found = Sysfs { root: sysfs }.nvidia_devices();
+        found.map(|found| shown(&found.gpus)).map_err(|error| error.code())
+    }
+
+    fn switches(sysfs: &Path) -> Vec<String> {
+        shown(&Sysfs { root: sysfs }.nvidia_devices().unwrap().switches)
     }
 
     #[test]
@@ -141,8 +163,9 @@ mod tests {
             ("0000:01:00.0", "0x10de", "0x030000"),
             ("0000:02:00.0", "0x10de", "0x038000"),
             ("10000:01:00.0", "0x10de", "0x030200"),
-            // An NVSwitch, a sound function, a virtio disk, another display.
+            // An NVSwitch, another's bridge, a sound function, a virtio disk, another display.
             ("0000:bd:00.0", "0x10de", "0x068000"),
+            ("0000:bc:00.0", "0x8086", "0x068000"),
             ("0000:01:00.1", "0x10de", "0x040300"),
             ("0000:00:02.0", "0x1af4", "0x010000"),
             ("0000:00:03.0", "0x1234", "0x030000"),
@@ -151,6 +174,7 @@ mod tests {
         }
         let expected = ["0000:01:00.0", "0000:02:00.0", "0000:be:00.0", "10000:01:00.0"];
         assert_eq!(found(sysfs.path()), Ok(expected.map(str::to_owned).to_vec()));
+        assert_eq!(switches(sysfs.path()), ["0000:bd:00.0"]);
     }
 
     /// A device that cannot be read could be a GPU: it is not skipped.
@@ -196,16 +220,20 @@ mod tests {
         let classes = values("class_id:");
         assert!(slots.len() == vendors.len() && slots.len() == classes.len() && slots.len() > 3);
         let sysfs = tempfile::tempdir().unwrap();
-        let mut expected = Vec::new();
+        let (mut expected, mut bridges) = (Vec::new(), Vec::new());
         for ((slot, vendor), class) in slots.iter().zip(&vendors).zip(&classes) {
             let name = format!("0000:{slot}");
             device(sysfs.path(), &name, &format!("0x{vendor}"), &format!("0x{class}00"));
             if vendor == "10de" && class.starts_with("03") {
                 expected.push(name);
+            } else if vendor == "10de" && class == "0680" {
+                bridges.push(name);
             }
         }
         expected.sort();
-        assert!(vendors.iter().any(|vendor| vendor == "10de"));
+        bridges.sort();
+        assert!(!bridges.is_empty());
         assert_eq!(found(sysfs.path()), Ok(expected));
+        assert_eq!(switches(sysfs.path()), bridges);
     }
 }

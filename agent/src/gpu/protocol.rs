@@ -7,7 +7,6 @@ use super::NamedGpu;
 
 /// The largest that is possible has about 290 KB.
 pub(super) const MAX_ANSWER_BYTES: usize = 512 * 1024;
-pub(super) const MAX_EVIDENCE_BYTES: usize = 64 * 1024;
 const VERSION: u32 = 1;
 const MAX_TEXT: usize = 256;
 const CODES: &str = "ST-GPUE-";

@@ -18,25 +18,40 @@ fn gpus(script: &str, count: u8, time: Duration) -> Gpus {
     Gpus::of(named.collect(), HelperProgram::script(script, time))
 }
 
-fn piece(number: u8) -> String {
-    format!(
-        r#"{{"bus":"0000:{number:02x}:00.0","evidence":"{{\\"device\\":\\"gpu{number}\\",\\"version\\":1}}"}}"#
-    )
+const CHALLENGE: [u8; 32] = [0x0f; 32];
+
+fn piece(number: u8, challenge: &[u8; 32]) -> String {
+    let bus = format!("0000:{number:02x}:00.0");
+    let evidence = sample::document(&format!("gpu{number}"), challenge);
+    serde_json::json!({ "bus": bus, "evidence": evidence }).to_string()
+}
+
+fn print_pieces(pieces: &[String]) -> String {
+    format!("printf '%s\\n' '{{\"devices\":[{}],\"version\":1}}'", pieces.join(","))
 }
 
 fn print_evidence(numbers: &[u8]) -> String {
-    let pieces: Vec<String> = numbers.iter().map(|number| piece(*number)).collect();
-    format!(
-        "printf '%s\\n' '{{\"devices\":[{}],\"version\":1}}'",
-        pieces.join(",").replace("\\\\", "\\")
-    )
+    let pieces: Vec<String> = numbers.iter().map(|number| piece(*number, &CHALLENGE)).collect();
+    print_pieces(&pieces)
 }
 
 const READY: &str = r#"printf '{"ready":true,"version":1}\n'"#;
 
+async fn set_ready(script: &str, count: u8, time: Duration) -> Result<(), GpuError> {
+    let mut gpus = gpus(script, count, time);
+    let outcome = gpus.set_ready(word()).await.map(drop);
+    assert!(gpus.helper.is_idle(), "{script}");
+    outcome
+}
+
+/// As start evidence without GPUs gives it.
+fn word() -> MayTakeWork {
+    MayTakeWork::judge(&[]).unwrap()
+}
+
 async fn report(script: &str, count: u8) -> Result<Vec<TakenEvidence>, GpuError> {
     let mut gpus = gpus(script, count, LONG);
-    let outcome = gpus.evidence(&[0x0f; 32]).await;
+    let outcome = gpus.evidence(&CHALLENGE).await;
     assert!(gpus.helper.is_idle(), "nothing is left running");
     outcome
 }
@@ -46,7 +61,7 @@ async fn evidence_of_every_gpu_comes_back() {
     let taken = report(&print_evidence(&[2, 1]), 2).await.unwrap();
     let devices: Vec<&str> = taken.iter().map(|one| one.device.as_str()).collect();
     assert_eq!(devices, ["gpu1", "gpu2"]);
-    assert_eq!(taken[0].bytes, br#"{"device":"gpu1","version":1}"#);
+    assert_eq!(taken[0].bytes, sample::document("gpu1", &CHALLENGE).as_bytes());
 }
 
 #[tokio::test]
@@ -61,7 +76,7 @@ async fn the_challenge_and_the_word_arrive() {
     );
     assert!(report(&script, 1).await.is_ok());
     let script = format!("read -r line && exit 3; [ \"$*\" = ready ] || exit 4; {READY}");
-    gpus(&script, 1, LONG).set_ready().await.unwrap();
+    set_ready(&script, 1, LONG).await.unwrap();
 }
 
 #[tokio::test]
@@ -89,6 +104,7 @@ async fn hostile_answers_are_refused_each_with_its_code() {
         (print_evidence(&[]), "ST-AGPU-20"),
         (print_evidence(&[1, 2]), "ST-AGPU-20"),
         (print_evidence(&[2]), "ST-AGPU-21"),
+        (print_pieces(&[piece(1, &[0x0e; 32])]), "ST-AGPU-26"),
         // More than a pipe holds and more than is read, from one that ends and from one that does not.
         (
             "a=xxxxxxxx; while [ ${#a} -lt 600000 ]; do a=$a$a; done; printf %s $a".into(),
@@ -101,7 +117,7 @@ async fn hostile_answers_are_refused_each_with_its_code() {
     }
     let words = report(&format!("{refused}; exit 1"), 1).await.unwrap_err().to_string();
     assert!(words.contains("ST-GPUE-30: failed to d; f"), "{words}");
-    let error = gpus(&print_evidence(&[1]), 1, LONG).set_ready().await.unwrap_err();
+    let error = set_ready(&print_evidence(&[1]), 1, LONG).await.unwrap_err();
     assert_eq!(error.code(), "ST-AGPU-15");
 }
 
@@ -118,12 +134,10 @@ async fn one_that_does_not_end_is_killed_at_its_deadline_and_waited_for() {
         format!("{READY}; exec >&-; while :; do :; done"),
         "read -r line; exec <&-; while :; do :; done".into(),
     ] {
-        let mut gpus = gpus(&script, 0, SHORT);
         let start = Instant::now();
-        let error = gpus.set_ready().await.unwrap_err();
+        let error = set_ready(&script, 0, SHORT).await.unwrap_err();
         assert_eq!(error.code(), "ST-AGPU-13", "{script}: {error}");
         assert!(start.elapsed() >= SHORT);
-        assert!(gpus.helper.is_idle(), "{script}");
     }
 }
 
@@ -134,7 +148,7 @@ async fn a_dropped_question_ends_its_process_before_the_next_starts() {
     let mut gpus = gpus(&script, 0, LONG);
     assert!(tokio::time::timeout(SHORT, gpus.evidence(&[1; 32])).await.is_err());
     assert!(!gpus.helper.is_idle());
-    gpus.set_ready().await.unwrap();
+    gpus.set_ready(word()).await.unwrap();
     assert!(gpus.helper.is_idle());
 }
 
@@ -143,7 +157,7 @@ async fn a_program_that_is_not_there_is_said() {
     let filters = Filters::for_gpu_helper().unwrap();
     let layer = tempfile::tempdir().unwrap();
     let mut gpus = Gpus::of(vec![], HelperProgram::in_layer(layer.path(), filters));
-    assert_eq!(gpus.set_ready().await.unwrap_err().code(), "ST-AGPU-11");
+    assert_eq!(gpus.set_ready(word()).await.unwrap_err().code(), "ST-AGPU-11");
 }
 
 /// What the process says of itself, through the words of a refusal.
@@ -153,7 +167,7 @@ async fn facts(script: &str, ready: bool) -> String {
     );
     let mut gpus = gpus(&script, 0, LONG);
     let error = if ready {
-        gpus.set_ready().await.unwrap_err()
+        gpus.set_ready(word()).await.unwrap_err()
     } else {
         gpus.evidence(&[1; 32]).await.unwrap_err()
     };
@@ -195,10 +209,10 @@ async fn it_runs_as_its_own_user_without_capabilities_and_filtered() {
 #[tokio::test]
 async fn it_cannot_start_a_process() {
     for script in ["( : )", "x=$(:)", "sleep 0", ": &"] {
-        let error = gpus(&format!("{script}; {READY}"), 0, LONG).set_ready().await.unwrap_err();
+        let error = set_ready(&format!("{script}; {READY}"), 0, LONG).await.unwrap_err();
         assert_eq!(error.code(), "ST-AGPU-17", "{script}: {error}");
     }
-    gpus(READY, 0, LONG).set_ready().await.unwrap();
+    set_ready(READY, 0, LONG).await.unwrap();
 }
 
 #[tokio::test]
@@ -230,7 +244,8 @@ async fn the_program_of_a_layer_starts_and_answers() {
     let helper = HelperProgram::in_layer(Path::new(&layer), filters);
     let named = gpus("", 2, LONG).named;
     let mut gpus = Gpus::of(named, helper);
-    for outcome in [gpus.evidence(&[1; 32]).await.map(drop), gpus.set_ready().await] {
+    for outcome in [gpus.evidence(&[1; 32]).await.map(drop), gpus.set_ready(word()).await.map(drop)]
+    {
         if let Err(error) = outcome {
             assert!(error.to_string().contains("ST-GPUE-"), "{error}");
             println!("{error}");
@@ -254,6 +269,29 @@ async fn find_needs_bus_configuration_and_layer() {
     assert_eq!(code(Gpus::find(at(), &names, None)), "ST-AGPU-03");
     let found = Gpus::find(at(), &names, Some(sysfs.path())).unwrap().unwrap();
     assert_eq!(found.named[0].name, "gpu0");
+    // A switch is not ignored, with GPUs or without.
+    let folder = sysfs.path().join("bus/pci/devices/0000:02:00.0");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("vendor"), "0x10de\n").unwrap();
+    std::fs::write(folder.join("class"), "0x068000\n").unwrap();
+    assert_eq!(code(Gpus::find(at(), &names, Some(sysfs.path()))), "ST-AGPU-05");
+    std::fs::remove_dir_all(sysfs.path().join("bus/pci/devices/0000:01:00.0")).unwrap();
+    assert_eq!(code(Gpus::find(at(), &[], None)), "ST-AGPU-05");
+}
+
+#[test]
+fn work_is_for_gpus_in_cc_mode_that_took_none_yet() {
+    let good = sample::document("gpu1", &CHALLENGE);
+    let judge = |text: &str| {
+        let cc = sealtune_evidence::nvidia::NvidiaEvidence::parse(text.as_bytes()).unwrap().cc;
+        let taken = TakenEvidence { device: "gpu1".into(), bytes: Vec::new(), cc };
+        MayTakeWork::judge(&[taken]).map(drop).map_err(|error| error.code())
+    };
+    assert_eq!(judge(&good), Ok(()));
+    let with = |from: &str, to: &str| judge(&good.replace(from, to));
+    assert_eq!(with(r#""feature":"on""#, r#""feature":"off""#), Err("ST-AGPU-27"));
+    assert_eq!(with(r#""feature":"on""#, r#""feature":"devtools""#), Err("ST-AGPU-27"));
+    assert_eq!(with(r#""gpus_ready":false"#, r#""gpus_ready":true"#), Err("ST-AGPU-28"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use sealtune_evidence::{claims::ClaimsError, launch::LaunchError};
 use sealtune_seal::hpke::HpkeError;
 
 use crate::device::DeviceError;
+use crate::gpu::GpuError;
 use crate::tee::TeeError;
 
 /// Codes 50 to 72 of the area AGENT, and those of what it uses.
@@ -59,6 +60,8 @@ pub(crate) enum ServeError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Tee(#[from] TeeError),
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
 }
 
 impl ServeError {
@@ -89,6 +92,7 @@ impl ServeError {
             Self::Hpke(error) => error.code(),
             Self::Device(error) => error.code(),
             Self::Tee(error) => error.code(),
+            Self::Gpu(error) => error.code(),
         }
     }
 
@@ -119,6 +123,7 @@ impl ServeError {
             Self::Hpke(error) => error.fix(),
             Self::Device(error) => error.fix(),
             Self::Tee(error) => error.fix(),
+            Self::Gpu(error) => error.fix(),
         }
     }
 

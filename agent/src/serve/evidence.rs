@@ -1,17 +1,21 @@
-//! Evidence: claims, a quote over them, and the log of what the guest extended. And the memory of offers that were made.
+//! Evidence: that of the GPUs, claims that name it, a quote over them, and the log of what the guest extended. And the
+//! memory of offers that were made.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sealtune_evidence::claims::{ClaimsError, GpuClaim, gpu_nonce};
 use sealtune_evidence::{
-    Claims, ClaimsBuilder, Event, EventLog, Hex32, JobBinding, claims::ClaimsError,
-    evidence_digest, report_data, time,
+    Claims, ClaimsBuilder, Event, EventLog, Hex32, JobBinding, Purpose, evidence_digest,
+    report_data, time,
 };
-use sealtune_wire::v1::{self, OutsidePurpose, Rtmr3};
-use tokio::sync::Mutex;
+use sealtune_wire::v1::{self, GpuPart, OutsidePurpose, Rtmr3};
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::error::ServeError;
+use crate::gpu::{Gpus, MayTakeWork, TakenEvidence};
 use crate::tee::{Tee, TeeError};
 
 /// Evidence as it goes out, and the digest that names it.
@@ -32,12 +36,13 @@ pub(crate) struct Attester {
 struct Register {
     tee: Tee,
     log: EventLog,
+    gpus: Option<Gpus>,
 }
 
 impl Attester {
     /// `log` holds what was extended so far.
-    pub(crate) fn new(tee: Tee, log: EventLog, claims: ClaimsBuilder) -> Self {
-        Self { tee: Mutex::new(Register { tee, log }), claims }
+    pub(crate) fn new(tee: Tee, log: EventLog, claims: ClaimsBuilder, gpus: Option<Gpus>) -> Self {
+        Self { tee: Mutex::new(Register { tee, log, gpus }), claims }
     }
 
     pub(crate) async fn outside(
@@ -45,35 +50,45 @@ impl Attester {
         purpose: OutsidePurpose,
         nonce: Hex32,
     ) -> Result<Made, ServeError> {
-        let builder = self.dated();
-        let claims = match purpose {
-            OutsidePurpose::Identity => builder.identity(nonce)?,
-            OutsidePurpose::Offer => builder.offer(nonce, None)?,
+        let turn = match purpose {
+            OutsidePurpose::Identity => self.turn(Purpose::Identity, nonce).await?,
+            OutsidePurpose::Offer => self.turn(Purpose::Offer, nonce).await?,
         };
-        Ok(self.make(&claims).await?)
+        let claims = match purpose {
+            OutsidePurpose::Identity => turn.claims.identity(nonce)?,
+            OutsidePurpose::Offer => turn.claims.offer(nonce, None)?,
+        };
+        turn.quote(&claims).await
     }
 
-    /// `knobs` as they read back right before the container.
+    /// `knobs` as they read back right before the container. What comes with it lets the GPUs take work.
     pub(crate) async fn start(
         &self,
         nonce: Hex32,
         binding: JobBinding,
         previous: [u8; 32],
         knobs: BTreeMap<String, String>,
-    ) -> Result<Made, ServeError> {
-        let claims = self.dated().knobs(knobs).start(nonce, binding, previous.into())?;
-        Ok(self.make(&claims).await?)
+    ) -> Result<(Made, MayTakeWork), ServeError> {
+        let turn = self.turn(Purpose::Start, nonce).await?;
+        let may_take_work = MayTakeWork::judge(&turn.gpu)?;
+        let claims = turn.claims.clone().knobs(knobs).start(nonce, binding, previous.into())?;
+        Ok((turn.quote(&claims).await?, may_take_work))
     }
 
-    pub(crate) async fn receipt(
+    /// The device nodes of the GPUs, which work from here on; none where there is no GPU.
+    pub(crate) async fn set_gpus_ready(
         &self,
-        nonce: Hex32,
-        binding: JobBinding,
-        previous: [u8; 32],
-        payload: [u8; 32],
-    ) -> Result<Made, ServeError> {
-        let claims = self.dated().receipt(nonce, binding, previous.into(), payload.into())?;
-        Ok(self.make(&claims).await?)
+        word: MayTakeWork,
+    ) -> Result<Vec<PathBuf>, ServeError> {
+        match &mut self.tee.lock().await.gpus {
+            Some(gpus) => Ok(gpus.set_ready(word).await?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The first half of a receipt's evidence: the receipt names the GPUs' evidence, and the quote names the receipt.
+    pub(crate) async fn begin_receipt(&self, nonce: Hex32) -> Result<ReceiptTurn<'_>, ServeError> {
+        Ok(ReceiptTurn { turn: self.turn(Purpose::Receipt, nonce).await?, nonce })
     }
 
     /// Extends the run-time register. Where the kernel cannot, the log stays as empty as the register.
@@ -86,23 +101,21 @@ impl Attester {
         Ok(outcome)
     }
 
-    async fn make(&self, claims: &Claims) -> Result<Made, EvidenceError> {
-        let bytes = claims.canonical_bytes()?;
-        let register = self.tee.lock().await;
-        let quote = register.tee.quote(&report_data(&bytes)).await?;
-        let event_log = serde_json::to_string(&register.log)
-            .map_err(|error| TeeError::Quote(error.to_string()))?;
-        let claims = String::from_utf8(bytes)
-            .map_err(|_| TeeError::Quote("claims that are no text".into()))?;
-        Ok(Made {
-            digest: evidence_digest(&quote).0,
-            evidence: v1::Evidence {
-                tee: register.tee.name().to_owned(),
-                quote: STANDARD.encode(&quote),
-                event_log,
-                claims,
-            },
-        })
+    /// Takes the GPUs' evidence anew, for this nonce and purpose; nobody else makes evidence meanwhile.
+    async fn turn(&self, purpose: Purpose, nonce: Hex32) -> Result<Turn<'_>, ServeError> {
+        if nonce.is_zero() {
+            return Err(ClaimsError::NonceZero.into());
+        }
+        let mut register = self.tee.lock().await;
+        let gpu = match &mut register.gpus {
+            Some(gpus) => {
+                let (instance, key) = self.claims.identity_of_boot();
+                gpus.evidence(&gpu_nonce(purpose, &nonce, instance, key)).await?
+            }
+            None => Vec::new(),
+        };
+        let claims = self.dated().gpu(gpu.iter().map(TakenEvidence::claim).collect());
+        Ok(Turn { register, claims, gpu })
     }
 
     /// The guest's clock is the host's word; it is shown and vouches for nothing.
@@ -115,20 +128,60 @@ impl Attester {
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-enum EvidenceError {
-    #[error(transparent)]
-    Claims(#[from] ClaimsError),
-    #[error(transparent)]
-    Tee(#[from] TeeError),
+/// One piece of evidence in the making: the GPUs' part is there, and the claims say so.
+#[derive(Debug)]
+struct Turn<'a> {
+    register: MutexGuard<'a, Register>,
+    claims: ClaimsBuilder,
+    gpu: Vec<TakenEvidence>,
 }
 
-impl From<EvidenceError> for ServeError {
-    fn from(error: EvidenceError) -> Self {
-        match error {
-            EvidenceError::Claims(error) => Self::Claims(error),
-            EvidenceError::Tee(error) => Self::Tee(error),
-        }
+impl Turn<'_> {
+    async fn quote(self, claims: &Claims) -> Result<Made, ServeError> {
+        let bytes = claims.canonical_bytes()?;
+        let quote = self.register.tee.quote(&report_data(&bytes)).await?;
+        let event_log = serde_json::to_string(&self.register.log)
+            .map_err(|error| TeeError::Quote(error.to_string()))?;
+        let claims = String::from_utf8(bytes)
+            .map_err(|_| TeeError::Quote("claims that are no text".into()))?;
+        let part = |taken: &TakenEvidence| GpuPart {
+            device: taken.device.clone(),
+            evidence: STANDARD.encode(&taken.bytes),
+        };
+        Ok(Made {
+            digest: evidence_digest(&quote).0,
+            evidence: v1::Evidence {
+                tee: self.register.tee.name().to_owned(),
+                quote: STANDARD.encode(&quote),
+                event_log,
+                claims,
+                gpu: self.gpu.iter().map(part).collect(),
+            },
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ReceiptTurn<'a> {
+    turn: Turn<'a>,
+    nonce: Hex32,
+}
+
+impl ReceiptTurn<'_> {
+    /// What the receipt must say of the GPUs.
+    pub(crate) fn gpu(&self) -> Vec<GpuClaim> {
+        self.turn.gpu.iter().map(TakenEvidence::claim).collect()
+    }
+
+    pub(crate) async fn finish(
+        self,
+        binding: JobBinding,
+        previous: [u8; 32],
+        payload: [u8; 32],
+    ) -> Result<Made, ServeError> {
+        let (previous, payload) = (previous.into(), payload.into());
+        let claims = self.turn.claims.receipt(self.nonce, binding, previous, payload)?;
+        self.turn.quote(&claims).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! The launch check: nothing that the supervisor says counts before its configuration is the one that the CPU measured.
 //!
 //! ```text
-//! bytes -> parse -> token -> digest = MRCONFIGID or HOST_DATA -> RTMR3 `sealtune-launch` -> keys -> disks -> layers
+//! bytes -> parse -> token -> digest = MRCONFIGID or HOST_DATA -> RTMR3 `sealtune-launch` -> keys -> disks -> layers -> GPUs
 //! ```
 //! Keys are made after the check and after the generator has seeded, so that no copy of an earlier state knows them.
 
@@ -22,6 +22,7 @@ use super::error::ServeError;
 use super::evidence::Attester;
 use super::machine::{Machine, OpenLayer, Places};
 use crate::device::{disks, verity};
+use crate::gpu::{self, Gpus, NodePlaces, Sysfs};
 use crate::tee::{Tee, entropy};
 
 const BLOCK_BYTES: u32 = 4096;
@@ -87,6 +88,7 @@ struct Parts {
     log: EventLog,
     claims: ClaimsBuilder,
     layers: Vec<OpenLayer>,
+    gpus: Option<Gpus>,
 }
 
 impl Parts {
@@ -98,7 +100,7 @@ impl Parts {
             rtmr3: self.rtmr3,
             boot_log: tee.boot_log(),
             receipt_key: self.receipt_key,
-            attester: Attester::new(tee, self.log, self.claims),
+            attester: Attester::new(tee, self.log, self.claims, self.gpus),
             layers: self.layers,
         }
     }
@@ -137,6 +139,7 @@ async fn set_up(
         places.modules_loaded().await?;
     }
     let layers = open_layers(&configuration.layers, places)?;
+    let gpus = find_gpus(&configuration, &layers, places)?;
     let parts = Parts {
         configuration,
         configuration_bytes,
@@ -146,6 +149,7 @@ async fn set_up(
         log,
         claims,
         layers,
+        gpus,
     };
     Ok((parts, hpke))
 }
@@ -198,6 +202,23 @@ fn open_layers(layers: &[Layer], places: &Places) -> Result<Vec<OpenLayer>, Serv
         opened.push(OpenLayer { root: layer.root.0, folder });
     }
     Ok(opened)
+}
+
+/// As many GPUs as are listed, and no other; the driver comes with a layer that was measured.
+fn find_gpus(
+    configuration: &LaunchConfiguration,
+    layers: &[OpenLayer],
+    places: &Places,
+) -> Result<Option<Gpus>, ServeError> {
+    let named = configuration.layers.iter().zip(layers);
+    let layer = named.into_iter().find(|(layer, _)| layer.name == gpu::LAYER);
+    let folder = layer.map(|(_, open)| open.folder.as_path());
+    let mut gpus = Gpus::find(Sysfs { root: &places.sysfs }, &configuration.gpus, folder)?;
+    if let Some(gpus) = &mut gpus {
+        let Places { proc, dev, make_node, .. } = places;
+        gpus.make_nodes(&NodePlaces { proc, dev, make: *make_node })?;
+    }
+    Ok(gpus)
 }
 
 #[cfg(test)]

@@ -50,7 +50,11 @@ pub(crate) struct Places {
     pub(crate) scratch: PathBuf,
     pub(crate) layers: PathBuf,
     pub(crate) sysfs: PathBuf,
+    pub(crate) proc: PathBuf,
     pub(crate) proc_sys: PathBuf,
+    pub(crate) dev: PathBuf,
+    /// Makes a character device: path, major and minor number.
+    pub(crate) make_node: fn(&Path, u64, u64) -> std::io::Result<()>,
     /// Is there once init has loaded every module.
     pub(crate) modules: PathBuf,
     /// This agent, for the roles that work without keys.
@@ -67,7 +71,10 @@ impl Default for Places {
             scratch: "/scratch".into(),
             layers: "/run/sealtune/layers".into(),
             sysfs: "/sys".into(),
+            proc: "/proc".into(),
             proc_sys: "/proc/sys".into(),
+            dev: "/dev".into(),
+            make_node: crate::gpu::make_node,
             modules: crate::device::ALL_LOADED.into(),
             runner: "/proc/self/exe".into(),
             unpack: crate::unpack::in_own_process,

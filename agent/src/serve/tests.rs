@@ -3,4 +3,6 @@
 
 mod control;
 mod double;
+mod gpu;
+mod gpu_double;
 mod jobs;

@@ -142,7 +142,7 @@ pub enum Rtmr3 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
-    /// `tdx` or `simulated`.
+    /// `tdx`, `snp` or `simulated`.
     pub tee: String,
     /// Base64.
     pub quote: String,
@@ -150,6 +150,41 @@ pub struct Evidence {
     pub event_log: String,
     /// The claims, canonical JSON text, verbatim.
     pub claims: String,
+    /// Evidence of every GPU of the VM, in the order of the claims.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu: Vec<GpuPart>,
+}
+
+/// One GPU's evidence; the claims name its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpuPart {
+    /// As the launch configuration calls it.
+    pub device: String,
+    /// Base64.
+    pub evidence: String,
+}
+
+/// Most GPUs with evidence.
+pub const MAX_GPU_PARTS: usize = 32;
+/// Longest evidence of one GPU, before base64.
+pub const MAX_GPU_PART_BYTES: usize = 64 << 10;
+/// Longest evidence of all GPUs, before base64: it fits into a control frame with everything beside it.
+pub const MAX_GPU_BYTES: usize = 512 << 10;
+
+impl Evidence {
+    /// Whether the GPUs' parts are within their limits, judged by their length before anything is decoded.
+    pub fn gpu_is_within_bounds(&self) -> bool {
+        let lengths = || self.gpu.iter().map(|part| part.evidence.len());
+        self.gpu.len() <= MAX_GPU_PARTS
+            && lengths().all(|length| length <= base64_length(MAX_GPU_PART_BYTES))
+            // Each part may have been rounded up to four letters.
+            && lengths().sum::<usize>() <= base64_length(MAX_GPU_BYTES) + 4 * MAX_GPU_PARTS
+    }
+}
+
+fn base64_length(bytes: usize) -> usize {
+    bytes.div_ceil(3) * 4
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,4 +331,63 @@ pub enum HostReply {
     SimulatedQuote {
         quote: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::{CONTROL_LIMIT, decode, encode};
+
+    fn evidence(lengths: &[usize]) -> Evidence {
+        let part = |(number, length): (usize, &usize)| GpuPart {
+            device: format!("{number:0128}"),
+            evidence: "A".repeat(base64_length(*length)),
+        };
+        Evidence {
+            tee: "simulated".into(),
+            quote: "A".repeat(base64_length(16 << 10)),
+            event_log: "x".repeat(4 << 10),
+            claims: "x".repeat(32 << 10),
+            gpu: lengths.iter().enumerate().map(part).collect(),
+        }
+    }
+
+    #[test]
+    fn evidence_without_gpus_is_written_as_before_there_were_any() {
+        let text = serde_json::to_string(&evidence(&[])).expect("writes");
+        assert!(!text.contains("gpu"));
+        assert_eq!(serde_json::from_str::<Evidence>(&text).expect("reads"), evidence(&[]));
+    }
+
+    /// With the largest quote, claims and receipt beside it.
+    #[test]
+    fn the_evidence_of_all_gpus_fits_into_a_frame() {
+        for lengths in [
+            vec![MAX_GPU_BYTES / 16; 16],
+            vec![MAX_GPU_BYTES / MAX_GPU_PARTS; MAX_GPU_PARTS],
+            vec![MAX_GPU_PART_BYTES; MAX_GPU_BYTES / MAX_GPU_PART_BYTES],
+        ] {
+            let evidence = evidence(&lengths);
+            assert!(evidence.gpu_is_within_bounds());
+            let event = AgentEvent::Receipt {
+                job: JobId::from_bytes([1; 16]),
+                envelope: "x".repeat(base64_length(128 << 10)),
+                evidence: Some(evidence),
+            };
+            let message = ToSupervisor::Event { sequence: u64::MAX, event };
+            let frame = encode(&message, CONTROL_LIMIT).expect("fits");
+            assert_eq!(decode::<ToSupervisor>(&frame[4..]).expect("reads"), message);
+        }
+    }
+
+    #[test]
+    fn too_many_too_long_and_too_much_are_out_of_bounds() {
+        for lengths in [
+            vec![1; MAX_GPU_PARTS + 1],
+            vec![MAX_GPU_PART_BYTES + 3],
+            vec![MAX_GPU_PART_BYTES; MAX_GPU_BYTES / MAX_GPU_PART_BYTES + 1],
+        ] {
+            assert!(!evidence(&lengths).gpu_is_within_bounds(), "{}", lengths.len());
+        }
+    }
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use base64::Engine as _;
 use sealtune_evidence::{
-    BootFiles, BootMeasurement, EventLog, EvidenceBundle, ImageIdentity, Shape, Tee,
+    BootFiles, BootMeasurement, EventLog, EvidenceBundle, GpuEvidence, ImageIdentity, Shape, Tee,
     bundle::MAX_CCEL_BYTES, layout1, logs::CcelLog,
 };
-use sealtune_wire::v1::{Evidence, HostReply, HostRequest};
+use sealtune_wire::v1::{Evidence, GpuPart, HostReply, HostRequest};
 
 use super::{definition::VmDefinition, image::GuestImage};
 use crate::store::{Store, StoreError};
@@ -21,6 +21,10 @@ pub(crate) enum TeeError {
     Measure(#[from] sealtune_seal::canonical::CanonicalError),
     #[error("understand the agent's evidence")]
     AgentEvidence,
+    #[error("understand evidence of the agent's TEE, which this daemon does not know")]
+    UnknownTee,
+    #[error("accept the agent's GPU evidence: it is out of its limits")]
+    GpuBounds,
     #[error(transparent)]
     Store(#[from] StoreError),
     #[cfg(not(feature = "simulated-tee"))]
@@ -37,6 +41,8 @@ impl TeeError {
             Self::Read { .. } => "ST-VM-30",
             Self::Measure(_) => "ST-VM-31",
             Self::AgentEvidence => "ST-VM-32",
+            Self::UnknownTee => "ST-VM-35",
+            Self::GpuBounds => "ST-VM-36",
             Self::Store(error) => error.code(),
             #[cfg(not(feature = "simulated-tee"))]
             Self::NoSimulation => "ST-VM-33",
@@ -199,7 +205,7 @@ impl HostTee {
             serde_json::from_str(&evidence.event_log).map_err(|_| TeeError::AgentEvidence)?;
         // What stands in for the CPU measured the boot itself; a real machine's is in the log of its firmware.
         let mut event_log = match evidence.tee.as_str() {
-            "simulated" => definition.boot_log.clone(),
+            SIMULATED => definition.boot_log.clone(),
             _ => EventLog::default(),
         };
         let ccel = match (evidence.tee.as_str(), &definition.ccel) {
@@ -209,13 +215,18 @@ impl HostTee {
         for event in guest.events {
             event_log.push(event);
         }
+        let tee = bundle_tee(&evidence.tee)?;
+        // The stand-in's platform vouches for its own quotes only.
         #[cfg(feature = "simulated-tee")]
-        let collateral = Some(self.platform.collateral(now_seconds())?);
+        let collateral = match evidence.tee.as_str() {
+            SIMULATED => Some(self.platform.collateral(now_seconds())?),
+            _ => None,
+        };
         #[cfg(not(feature = "simulated-tee"))]
         let collateral = None;
         let bundle = EvidenceBundle {
             version: 1,
-            tee: Tee::Tdx,
+            tee,
             quote: decode(&evidence.quote)?.into(),
             event_log,
             launch: definition.launch.as_bytes().to_vec().into(),
@@ -224,7 +235,7 @@ impl HostTee {
                 name: definition.image_name.clone(),
                 version: definition.image_version.clone(),
             },
-            gpu: Vec::new(),
+            gpu: gpu_evidence(evidence)?,
             ccel,
             collateral,
             snp_collateral: None,
@@ -235,7 +246,84 @@ impl HostTee {
     }
 }
 
+const SIMULATED: &str = "simulated";
+
+/// Which parser the agent's TEE needs. The simulated one makes TDX quotes.
+fn bundle_tee(name: &str) -> Result<Tee, TeeError> {
+    match name {
+        "tdx" | SIMULATED => Ok(Tee::Tdx),
+        "snp" => Ok(Tee::Snp),
+        _ => Err(TeeError::UnknownTee),
+    }
+}
+
+/// As the agent sent it, in its order: the claims and the quote say what it must be, and a verifier looks.
+fn gpu_evidence(evidence: &Evidence) -> Result<Vec<GpuEvidence>, TeeError> {
+    if !evidence.gpu_is_within_bounds() {
+        return Err(TeeError::GpuBounds);
+    }
+    let decode = |part: &GpuPart| {
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(&part.evidence)
+            .map_err(|_| TeeError::AgentEvidence)?;
+        Ok(GpuEvidence { device: part.device.clone(), evidence: bytes.into() })
+    };
+    evidence.gpu.iter().map(decode).collect()
+}
+
 #[cfg(feature = "simulated-tee")]
 fn now_seconds() -> u64 {
     jiff::Timestamp::now().as_second().unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evidence(gpu: Vec<GpuPart>) -> Evidence {
+        Evidence {
+            tee: SIMULATED.into(),
+            quote: "AAAA".into(),
+            event_log: r#"{"events":[]}"#.into(),
+            claims: "{}".into(),
+            gpu,
+        }
+    }
+
+    fn part(device: &str, evidence: &str) -> GpuPart {
+        GpuPart { device: device.into(), evidence: evidence.into() }
+    }
+
+    #[test]
+    fn the_agents_word_chooses_the_parser_and_an_unknown_one_is_an_error() {
+        for (name, tee) in [("tdx", Tee::Tdx), (SIMULATED, Tee::Tdx), ("snp", Tee::Snp)] {
+            assert_eq!(bundle_tee(name).unwrap(), tee);
+        }
+        for name in ["", "TDX", "sgx", "tdx "] {
+            assert_eq!(bundle_tee(name).unwrap_err().code(), "ST-VM-35", "{name:?}");
+        }
+    }
+
+    #[test]
+    fn gpu_evidence_is_passed_on_in_its_order() {
+        assert!(gpu_evidence(&evidence(vec![])).unwrap().is_empty());
+        let passed = gpu_evidence(&evidence(vec![part("b", "AAEC"), part("a", "")])).unwrap();
+        let expected = [("b", vec![0, 1, 2]), ("a", vec![])]
+            .map(|(device, bytes)| GpuEvidence { device: device.into(), evidence: bytes.into() });
+        assert_eq!(passed, expected);
+    }
+
+    #[test]
+    fn gpu_evidence_out_of_its_limits_is_refused_before_it_is_decoded() {
+        let long = "A".repeat((sealtune_wire::v1::MAX_GPU_PART_BYTES + 3).div_ceil(3) * 4);
+        let full = "A".repeat(sealtune_wire::v1::MAX_GPU_PART_BYTES / 3 * 4);
+        for (gpu, code) in [
+            (vec![part("a", "not base64")], "ST-VM-32"),
+            (vec![part("a", &long)], "ST-VM-36"),
+            (vec![part("a", ""); 33], "ST-VM-36"),
+            (vec![part("a", &full); 9], "ST-VM-36"),
+        ] {
+            assert_eq!(gpu_evidence(&evidence(gpu)).unwrap_err().code(), code);
+        }
+    }
 }

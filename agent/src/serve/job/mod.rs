@@ -1,7 +1,7 @@
 //! One job, from its acceptance to its last byte. A task of its own; the hub only keeps its handle.
 //!
 //! ```text
-//! fetch -> prepare -> knobs -> RTMR3 job-start -> start evidence -> train -> pack and seal -> receipt -> deliver
+//! fetch -> prepare -> knobs -> RTMR3 job-start -> start evidence -> GPUs ready -> train -> pack and seal -> receipt -> deliver
 //!    '-------------------------- any failure: frame to the owner, signed record, code to the host ------'
 //! ```
 //! The host's word decides nothing in here but where bytes come from and whether the job is cancelled.
@@ -41,6 +41,7 @@ use super::outbox::Outbox;
 use super::state::ToHub;
 use crate::container::protocol::{ContainerRequest, Limits as ContainerLimits};
 use crate::device::knobs;
+use crate::gpu::MayTakeWork;
 
 /// The container's user 0, outside.
 const UID_BASE: u32 = 100_000;
@@ -217,12 +218,14 @@ impl Work {
         self.context.enter(JobPhase::Preparing)?;
         let began = Instant::now();
         let progress_file = self.prepare(&folders).await?;
-        self.start_evidence().await?;
+        let may_take_work = self.start_evidence().await?;
+        let devices = self.context.machine.attester.set_gpus_ready(may_take_work).await?;
         self.lasted("preparing", began);
 
         self.context.enter(JobPhase::Training)?;
         let began = Instant::now();
-        let exit = self.train(&folders, layer, &progress_file).await;
+        let request = ContainerRequest { devices, ..self.request(&folders, layer) };
+        let exit = self.train(&folders, &request, &progress_file).await;
         self.lasted("training", began);
         let exit = exit?;
         self.record.exit = Some(exit);
@@ -275,7 +278,7 @@ impl Work {
     }
 
     /// Knobs, `job-start`, evidence: in this order, and nothing untrusted runs before the last of them.
-    async fn start_evidence(&mut self) -> Result<(), JobError> {
+    async fn start_evidence(&mut self) -> Result<MayTakeWork, JobError> {
         // After `modules_disabled` nothing could be loaded any more.
         self.context.places.modules_loaded().await?;
         let readings = knobs::apply(&self.context.places.proc_sys)?;
@@ -288,23 +291,24 @@ impl Work {
             Secrecy::Plain => attester.outside(OutsidePurpose::Identity, nonce).await?.digest,
         };
         attester.extend(Event::job_start(&FixedHex(self.accepted.digest))).await?;
-        let made = attester.start(nonce, self.binding(), previous, knobs).await?;
+        let (made, may_take_work) = attester.start(nonce, self.binding(), previous, knobs).await?;
         self.record.started = Some(made.digest);
-        self.context.event(AgentEvent::Started { job: self.context.job, evidence: made.evidence })
+        let evidence = made.evidence;
+        self.context.event(AgentEvent::Started { job: self.context.job, evidence })?;
+        Ok(may_take_work)
     }
 
     async fn train(
         &mut self,
         folders: &Folders,
-        layer: PathBuf,
+        request: &ContainerRequest,
         progress_file: &File,
     ) -> Result<TrainingExit, JobError> {
-        let request = self.request(folders, layer);
         let terms = &self.accepted.terms;
         let audience = Audience::of(terms.disclosure, self.owner.is_some());
         let mut progress = Progress::new(self.context.job, audience, terms.limits.log_bytes);
         let exit =
-            train::run(&self.context, &request, &mut progress, self.owner.as_mut(), progress_file)
+            train::run(&self.context, request, &mut progress, self.owner.as_mut(), progress_file)
                 .await;
         if let Some(passed) = progress.first_output() {
             self.record.durations.insert("starting", passed);
@@ -343,6 +347,7 @@ impl Work {
             rootfs: layer,
             work_dir: folders.work(),
             read_only: Vec::new(),
+            devices: Vec::new(),
             argv: argv.map(str::to_owned).to_vec(),
             environment,
             limits: ContainerLimits {
@@ -402,18 +407,17 @@ impl Work {
         self.record.chains = owner.chains();
         let Secrecy::Sealed(sealed) = &self.accepted.secrecy else { return Ok(None) };
         let machine = &self.context.machine;
-        let signed = receipt::sign(machine, &self.accepted, sealed, &self.record, failure)?;
-        let evidence = match self.record.started {
+        let sign = |gpu| receipt::sign(machine, &self.accepted, sealed, &self.record, failure, gpu);
+        let (signed, evidence) = match self.record.started {
             Some(start) => {
                 let nonce = FixedHex(self.accepted.terms.nonce.0);
-                let made = machine
-                    .attester
-                    .receipt(nonce, self.binding(), start, signed.payload_digest)
-                    .await?;
-                Some(made.evidence)
+                let turn = machine.attester.begin_receipt(nonce).await?;
+                let signed = sign(turn.gpu())?;
+                let made = turn.finish(self.binding(), start, signed.payload_digest).await?;
+                (signed, Some(made.evidence))
             }
             // Before `job-start` there is no evidence of a job.
-            None => None,
+            None => (sign(Vec::new())?, None),
         };
         let job = self.context.job;
         Ok(Some(AgentEvent::Receipt { job, envelope: signed.envelope, evidence }))

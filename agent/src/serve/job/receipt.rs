@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use sealtune_evidence::claims::GpuClaim;
 use sealtune_evidence::{FixedHex, Hex32, LaunchDigest};
 use sealtune_job::{FailReason, Script};
 use sealtune_receipt::{
@@ -42,8 +43,9 @@ pub(crate) fn sign(
     sealed: &SealedJob,
     record: &Record,
     failure: Option<&JobError>,
+    gpu: Vec<GpuClaim>,
 ) -> Result<Signed, JobError> {
-    let statement = statement(machine, accepted, sealed, record, failure)?;
+    let statement = statement(machine, accepted, sealed, record, failure, gpu)?;
     let payload = statement.to_payload().map_err(|error| JobError::Receipt(error.to_string()))?;
     let envelope = Envelope::sign(payload, &machine.receipt_key);
     Ok(Signed {
@@ -59,6 +61,7 @@ fn statement(
     sealed: &SealedJob,
     record: &Record,
     failure: Option<&JobError>,
+    gpu: Vec<GpuClaim>,
 ) -> Result<Statement, JobError> {
     let outcome = match (failure, record.packed) {
         (Some(error), _) => ReceiptOutcome::Failed { reason: reason(error) },
@@ -87,7 +90,7 @@ fn statement(
         commitments: commitments(accepted, sealed, record)?,
         // Zero says that the job failed before its start; there is no evidence then either.
         previous: record.started.map_or(Hex32::ZERO, FixedHex),
-        gpu: vec![],
+        gpu,
     };
     let made = match (failure, record.packed) {
         (None, Some(packed)) => {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest;
 use sealtune_evidence::launch::HashAlgorithm;
+use sealtune_evidence::simulated::{SimulatedPlatform, SimulatedVm};
 use sealtune_evidence::{FixedHex, HexBytes, LaunchConfiguration, Layer, Role, Shape, VmMode};
 use sealtune_job::Hex;
 use sealtune_wire::frame::{self, CONTROL_LIMIT, FrameDecoder, HELLO_LIMIT};
@@ -55,7 +56,10 @@ impl Bench {
             scratch: path("scratch"),
             layers: path("layers"),
             sysfs: path("sys"),
+            proc: path("proc"),
             proc_sys: path("proc"),
+            dev: path("dev"),
+            make_node: |_, _, _| Ok(()),
             modules: path("proc"),
             runner: path("runner"),
             unpack: crate::unpack::in_this_process,
@@ -65,6 +69,10 @@ impl Bench {
         let tee = Tee::Simulated(Simulated::new(address.clone()));
         let hub = Hub::new(tee, places, messages, address.clone());
         Self { door: Door::new(address), hub: tokio::spawn(hub.run()), folder }
+    }
+
+    pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
     }
 
     /// The other end of a new connection, before its first message.
@@ -159,6 +167,14 @@ pub(super) struct Peer {
     pub(super) measured: LaunchConfiguration,
     pub(super) events: VecDeque<(u64, AgentEvent)>,
     pub(super) extended: Vec<String>,
+    /// Without one, quotes carry report data and nothing else.
+    pub(super) machine: Option<SimulatedMachine>,
+}
+
+/// What the supervisor of a dev image has: keys, and the registers of this VM.
+pub(super) struct SimulatedMachine {
+    pub(super) platform: SimulatedPlatform,
+    pub(super) vm: SimulatedVm,
 }
 
 impl Peer {
@@ -170,6 +186,7 @@ impl Peer {
             measured: configuration(),
             events: VecDeque::new(),
             extended: Vec::new(),
+            machine: None,
         }
     }
 
@@ -202,14 +219,23 @@ impl Peer {
             HostRequest::SimulatedReport => HostReply::SimulatedReport {
                 mr_config_id: Hex(self.measured.mr_config_id().unwrap().0),
             },
-            HostRequest::SimulatedExtend { name, .. } => {
+            HostRequest::SimulatedExtend { name, payload } => {
+                if let Some(machine) = &mut self.machine {
+                    machine.vm.extend(&name, hex::decode(payload).unwrap()).unwrap();
+                }
                 self.extended.push(name);
                 HostReply::Extended
             }
             HostRequest::SimulatedQuote { report_data } => {
-                let mut quote = vec![0; 48 + 584];
-                quote[0] = 4;
-                quote[568..632].copy_from_slice(&report_data.0);
+                let quote = match &self.machine {
+                    Some(machine) => machine.vm.quote(&machine.platform, report_data.0).unwrap(),
+                    None => {
+                        let mut quote = vec![0; 48 + 584];
+                        quote[0] = 4;
+                        quote[568..632].copy_from_slice(&report_data.0);
+                        quote
+                    }
+                };
                 HostReply::SimulatedQuote { quote: STANDARD.encode(quote) }
             }
         };

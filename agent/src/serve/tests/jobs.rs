@@ -69,15 +69,15 @@ fn id_of(bytes: &[u8], scheme: Scheme) -> ContentId {
     hasher.finish().unwrap()
 }
 
-struct Owner {
+pub(super) struct Owner {
     key: OwnerKey,
     pair: RecipientKeyPair,
-    sealed_dataset: Vec<u8>,
-    job: JobId,
+    pub(super) sealed_dataset: Vec<u8>,
+    pub(super) job: JobId,
 }
 
 impl Owner {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let pair = RecipientKeyPair::from_private(Suite::X25519, Secret::new([0x21; 32])).unwrap();
         let copy = RecipientKeyPair::from_private(Suite::X25519, Secret::new([0x21; 32])).unwrap();
         let key = OwnerKey::from_parts(&Secret::new([0x11; 32]), copy).unwrap();
@@ -91,7 +91,7 @@ impl Owner {
         Self { key, pair, sealed_dataset, job }
     }
 
-    fn terms(&self) -> JobTerms {
+    pub(super) fn terms(&self) -> JobTerms {
         let public = self.key.public();
         JobTerms {
             version: TERMS_VERSION,
@@ -121,7 +121,7 @@ impl Owner {
     }
 
     /// Accepts an offer and releases the job to it.
-    async fn release(&self, peer: &mut Peer) -> (AgentRequest, [u8; 32], [u8; 32]) {
+    pub(super) async fn release(&self, peer: &mut Peer) -> (AgentRequest, [u8; 32], [u8; 32]) {
         let asked = AgentRequest::Evidence { purpose: OutsidePurpose::Offer, nonce: Hex([2; 32]) };
         let Ok(AgentReply::Evidence(offer)) = peer.request(asked).await else {
             panic!("no offer");
@@ -150,30 +150,41 @@ impl Owner {
 }
 
 /// What the host holds, and what it got.
-struct Host<'b> {
+pub(super) struct Host<'b> {
     bench: &'b Bench,
     owner: &'b Owner,
     result: Vec<u8>,
-    events: Vec<AgentEvent>,
+    pub(super) events: Vec<AgentEvent>,
+    unacknowledged: u64,
 }
 
 /// Events that this host has not stored yet when the next one comes.
 const UNACKNOWLEDGED: u64 = 3;
 
 impl<'b> Host<'b> {
-    fn new(bench: &'b Bench, owner: &'b Owner) -> Self {
-        Self { bench, owner, result: Vec::new(), events: Vec::new() }
+    pub(super) fn new(bench: &'b Bench, owner: &'b Owner) -> Self {
+        let unacknowledged = UNACKNOWLEDGED;
+        Self { bench, owner, result: Vec::new(), events: Vec::new(), unacknowledged }
+    }
+
+    /// One that stores every event at once: evidence of GPUs is longer than what the agent sends unacknowledged.
+    pub(super) fn prompt(bench: &'b Bench, owner: &'b Owner) -> Self {
+        Self { unacknowledged: 0, ..Self::new(bench, owner) }
     }
 
     /// Serves every transfer until the event that `last` names has come.
-    async fn serve(&mut self, peer: &mut Peer, last: impl Fn(&AgentEvent) -> bool) -> u64 {
+    pub(super) async fn serve(
+        &mut self,
+        peer: &mut Peer,
+        last: impl Fn(&AgentEvent) -> bool,
+    ) -> u64 {
         loop {
             let (sequence, event) = peer.event().await;
             if let AgentEvent::StreamWanted { stream, what, .. } = &event {
                 self.transfer(*stream, what).await;
             }
             // All but the last few: those have to come again on another connection.
-            let safe = sequence.saturating_sub(UNACKNOWLEDGED);
+            let safe = sequence.saturating_sub(self.unacknowledged);
             peer.send(&ToAgent::Acknowledge { sequence: safe }).await;
             let is_last = last(&event);
             self.events.push(event);
@@ -279,7 +290,7 @@ impl<'b> Host<'b> {
     }
 }
 
-fn is_done(event: &AgentEvent) -> bool {
+pub(super) fn is_done(event: &AgentEvent) -> bool {
     matches!(event, AgentEvent::Done { .. })
 }
 

@@ -6,7 +6,7 @@ use super::{Context, Parts};
 use crate::{
     anchor::Anchor,
     bundle::EvidenceBundle,
-    claims::{Claims, gpu_nonce},
+    claims::{Claims, Purpose, gpu_nonce},
     codes::Code,
     nvidia::{GpuQuestion, Guest, NvidiaCollateral, Readiness, judge as judge_devices},
     policy::GpuRule,
@@ -30,7 +30,8 @@ pub(super) fn judge(
         return false;
     }
     let value = format!("{} listed, {} with evidence", launch.gpus.len(), claims.gpu.len());
-    if claims.gpu.len() < launch.gpus.len() || bundle.gpu.len() != claims.gpu.len() {
+    let is_claimed = |name: &String| claims.gpu.iter().any(|claim| claim.device == *name);
+    if !launch.gpus.iter().all(is_claimed) || bundle.gpu.len() != claims.gpu.len() {
         findings.refuse("gpu", value, Code::GpuMissing, "");
         return false;
     }
@@ -54,15 +55,21 @@ pub(super) fn judge(
     }
 }
 
-/// Exactly what the claims name, which the quote covers.
+/// Exactly what the claims name, in their order; the quote covers them.
 fn are_bound(claims: &Claims, bundle: &EvidenceBundle) -> bool {
-    claims.gpu.iter().all(|claim| {
-        bundle.gpu.iter().any(|sent| {
-            sent.device == claim.device
-                && digest::digest(&digest::SHA256, &sent.evidence.0).as_ref()
-                    == claim.digest.as_bytes()
-        })
+    claims.gpu.iter().zip(&bundle.gpu).all(|(claim, sent)| {
+        sent.device == claim.device
+            && digest::digest(&digest::SHA256, &sent.evidence.0).as_ref() == claim.digest.as_bytes()
     })
+}
+
+/// A VM runs one job. Its GPUs are set ready between the start evidence and the container; who the VM is may be asked at
+/// any time, and the receipt comes after.
+fn readiness(purpose: Purpose) -> Readiness {
+    match purpose {
+        Purpose::Offer | Purpose::Start => Readiness::NotYet,
+        Purpose::Identity | Purpose::Receipt => Readiness::Either,
+    }
 }
 
 fn judge_genuine(
@@ -85,8 +92,7 @@ fn judge_genuine(
         rules: &context.policy.rules.nvidia,
         roots: &context.anchors.nvidia,
         guest,
-        // Offers are made before the agent has set them ready, receipts after.
-        readiness: Readiness::Either,
+        readiness: readiness(claims.purpose),
         time: context.time.seconds(),
     };
     judge_devices(&question, findings).simulated

@@ -56,6 +56,11 @@ impl ClaimsBuilder {
         }
     }
 
+    /// Instance and HPKE key: with purpose and nonce, what a [`super::gpu_nonce`] is made of.
+    pub fn identity_of_boot(&self) -> (&Hex32, &[u8]) {
+        (&self.claims.instance, &self.claims.hpke.key.0)
+    }
+
     pub fn gpu(mut self, gpu: Vec<GpuClaim>) -> Self {
         self.claims.gpu = gpu;
         self

@@ -174,6 +174,14 @@ fn read_blocks(record: &[u8], count: u8) -> Result<BTreeMap<u8, Measurement>, Tr
     }
 }
 
+/// What a transcript says it was asked with, for who takes evidence; nothing else of it is looked at.
+pub fn request_nonce(bytes: &[u8]) -> Option<[u8; 32]> {
+    let mut front = Front { rest: bytes };
+    let header = front.array("request").ok()?;
+    (header == [SPDM_1_1, GET_MEASUREMENTS, SIGNED, ALL_BLOCKS]).then_some(())?;
+    front.array("request nonce").ok()
+}
+
 /// The transcript at the front of a buffer that may be padded with zeros; for who makes evidence, never for who judges it.
 pub fn without_padding(buffer: &[u8]) -> Option<&[u8]> {
     let end = match Transcript::parse(buffer) {
@@ -188,6 +196,7 @@ pub fn without_padding(buffer: &[u8]) -> Option<&[u8]> {
 /// Fuzz entry: whatever is accepted has exact lengths, and one byte more or less is refused.
 pub fn fuzz_nvidia_transcript(data: &[u8]) {
     if let Ok(transcript) = Transcript::parse(data) {
+        assert_eq!(request_nonce(data), Some(transcript.nonce));
         assert_eq!(transcript.signed.len() + SIGNATURE_BYTES, data.len());
         assert!(!transcript.measurements.contains_key(&0));
         assert_eq!(without_padding(data), Some(data));

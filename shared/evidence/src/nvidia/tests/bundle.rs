@@ -9,6 +9,7 @@ use crate::{
     bundle::GpuEvidence,
     claims::{GpuClaim, gpu_nonce},
     nvidia::{
+        NvidiaEvidence,
         codes::Code,
         simulated::{Report, SimulatedNvidia},
     },
@@ -21,21 +22,27 @@ struct Whole {
     scene: Scene,
     gpus: Gpus,
     bundle: EvidenceBundle,
+    purpose: Purpose,
 }
 
 impl Whole {
     fn new(count: u64) -> Self {
+        Self::of(count, Purpose::Identity, |_| {})
+    }
+
+    fn of(count: u64, purpose: Purpose, change: impl Fn(&mut NvidiaEvidence)) -> Self {
         let names: Vec<String> = (0..count).map(|at| format!("gpu-{at}")).collect();
         let mut scene = Scene::with(|launch| launch.gpus.clone_from(&names));
         let maker = SimulatedNvidia::create(NOW).expect("a simulated maker");
         let gpus = Gpus::of(maker, count);
         scene.anchors.nvidia = gpus.roots.clone();
         scene.time = JudgeTime::Now(NOW);
-        let mut claims = scene.claims(Purpose::Identity);
+        let mut claims = scene.claims(purpose);
         let nonce = gpu_nonce(claims.purpose, &claims.nonce, &claims.instance, &claims.hpke.key.0);
-        let mut bundle = scene.evidence(Purpose::Identity);
+        let mut bundle = scene.evidence(purpose);
         for (at, name) in names.iter().enumerate() {
-            let evidence = gpus.evidence_over(at, &Report::new(nonce));
+            let mut evidence = gpus.evidence_over(at, &Report::new(nonce));
+            change(&mut evidence);
             let bytes = serde_json::to_vec(&evidence).expect("JSON");
             let digest = digest::digest(&digest::SHA256, &bytes);
             let digest = FixedHex(digest.as_ref().try_into().expect("32 bytes"));
@@ -46,7 +53,7 @@ impl Whole {
         bundle.gpu_collateral = Some(gpus.collateral.clone());
         let claims = claims.canonical_bytes().expect("claims");
         scene.requote(&mut bundle, &claims, &Oddities::default());
-        Self { scene, gpus, bundle }
+        Self { scene, gpus, bundle, purpose }
     }
 
     fn verdict(&self) -> Verdict {
@@ -59,7 +66,7 @@ impl Whole {
             gpu_collateral: None,
             time: self.scene.time,
         };
-        let expectation = self.scene.expectation(Purpose::Identity);
+        let expectation = self.scene.expectation(self.purpose);
         appraise(&self.bundle, &expectation, &context).verdict
     }
 }
@@ -75,6 +82,39 @@ fn every_listed_gpu_is_judged_under_the_strict_policy() {
     }
     let bytes = whole.bundle.to_bytes().expect("writes");
     assert_eq!(EvidenceBundle::parse(&bytes).expect("reads"), whole.bundle);
+}
+
+#[test]
+fn only_identity_and_receipts_may_be_of_gpus_that_take_work() {
+    for purpose in Purpose::ALL {
+        for ready in [false, true] {
+            let whole = Whole::of(1, purpose, |evidence| evidence.cc.gpus_ready = ready);
+            let is_early = ready && matches!(purpose, Purpose::Offer | Purpose::Start);
+            let verdict = whole.verdict();
+            assert_eq!(verdict.is_accepted(), !is_early, "{purpose} {ready}: {}", verdict.render());
+            assert_eq!(verdict.has(Code::ReadyEarly), is_early, "{purpose} {ready}");
+        }
+    }
+}
+
+#[test]
+fn parts_stand_in_the_order_of_the_claims_under_the_names_of_the_launch() {
+    let mut whole = Whole::new(2);
+    whole.bundle.gpu.reverse();
+    let verdict = whole.verdict();
+    assert!(!verdict.is_accepted() && verdict.has(crate::Code::GpuDigest), "{}", verdict.render());
+
+    // An agent that says of two GPUs what no launch configuration lists.
+    let mut whole = Whole::new(2);
+    let mut claims = crate::Claims::parse(&whole.bundle.claims.0).expect("claims");
+    for (claim, sent) in claims.gpu.iter_mut().zip(&mut whole.bundle.gpu) {
+        claim.device.push('x');
+        sent.device.clone_from(&claim.device);
+    }
+    let claims = claims.canonical_bytes().expect("claims");
+    whole.scene.requote(&mut whole.bundle, &claims, &Oddities::default());
+    let verdict = whole.verdict();
+    assert!(!verdict.is_accepted() && verdict.has(crate::Code::GpuMissing), "{}", verdict.render());
 }
 
 #[test]
