@@ -1,4 +1,4 @@
-//! The Sealtune agent: one static program, four roles, each a process of its own.
+//! The Sealtune agent: one static program, five roles, each a process of its own.
 
 #![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
@@ -20,8 +20,9 @@ fn main() -> ExitCode {
         Some("serve") => serve::run(),
         Some("run-container") => container::run(),
         Some(unpack::ROLE) => unpack::run(),
+        Some("tee") => tee::role::run(),
         _ => {
-            eprintln!("usage: sealtune-agent serve|run-container|unpack-archive");
+            eprintln!("usage: sealtune-agent serve|run-container|unpack-archive|tee");
             ExitCode::from(2)
         }
     }

@@ -43,6 +43,11 @@ const DECODERS: &[(&str, Decoder)] = &[
     ("evidence_snp_report", sealtune_evidence::snp::report::fuzz_snp_report),
     ("evidence_ccel", sealtune_evidence::logs::ccel::fuzz_ccel),
     ("evidence_dstack_report", sealtune_evidence::appraise::fuzz_dstack_report),
+    (
+        "evidence_guest_agent_answer",
+        sealtune_evidence::dstack::guest_agent::fuzz_guest_agent_answer,
+    ),
+    ("evidence_qgs_response", sealtune_evidence::qgs::fuzz_qgs_response),
     ("evidence_dstack_log", sealtune_evidence::logs::dstack::fuzz_dstack_log),
     ("evidence_tdvf", sealtune_evidence::measure::tdvf::fuzz_tdvf),
     ("evidence_authenticode", sealtune_evidence::measure::authenticode::fuzz_authenticode),

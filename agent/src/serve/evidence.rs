@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::error::ServeError;
 use crate::gpu::{Gpus, MayTakeWork, TakenEvidence};
-use crate::tee::{Tee, TeeError};
+use crate::tee::{Quoted, Tee, TeeError};
 
 /// Evidence as it goes out, and the digest that names it.
 #[derive(Debug)]
@@ -139,9 +139,11 @@ struct Turn<'a> {
 impl Turn<'_> {
     async fn quote(self, claims: &Claims) -> Result<Made, ServeError> {
         let bytes = claims.canonical_bytes()?;
-        let quote = self.register.tee.quote(&report_data(&bytes)).await?;
-        let event_log = serde_json::to_string(&self.register.log)
-            .map_err(|error| TeeError::Quote(error.to_string()))?;
+        let Quoted { quote, dstack_log } = self.register.tee.quote(&report_data(&bytes)).await?;
+        // A foreign log has our events in it.
+        let own = if dstack_log.is_some() { &EventLog::default() } else { &self.register.log };
+        let event_log =
+            serde_json::to_string(own).map_err(|error| TeeError::Quote(error.to_string()))?;
         let claims = String::from_utf8(bytes)
             .map_err(|_| TeeError::Quote("claims that are no text".into()))?;
         let part = |taken: &TakenEvidence| GpuPart {
@@ -156,6 +158,7 @@ impl Turn<'_> {
                 event_log,
                 claims,
                 gpu: self.gpu.iter().map(part).collect(),
+                dstack_log: dstack_log.map(|log| STANDARD.encode(log)),
             },
         })
     }

@@ -3,7 +3,10 @@
 
 mod ccel;
 mod configfs;
+pub(crate) mod dstack;
 pub(crate) mod entropy;
+mod qgs;
+pub(crate) mod role;
 #[cfg(feature = "simulated-tee")]
 pub(crate) mod simulated;
 pub(crate) mod snp;
@@ -12,18 +15,15 @@ pub(crate) mod tdx;
 
 use std::path::Path;
 
+use sealtune_evidence::dstack::GuestAgentError;
 use sealtune_evidence::launch::LaunchError;
 use sealtune_evidence::{Event, Hex32, Hex48, LaunchDigest};
 use sealtune_wire::v1::Rtmr3;
 
-/// Codes 65 to 69 of the area AGENT.
+/// Codes 65 to 69 of the area AGENT, and those of dstack's guest agent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TeeError {
     #[error("find a trusted execution environment")]
-    #[cfg_attr(
-        all(feature = "simulated-tee", not(test)),
-        expect(dead_code, reason = "an agent that simulates has always one")
-    )]
     None,
     #[error("read the CPU's report: {0}")]
     Report(String),
@@ -33,6 +33,8 @@ pub(crate) enum TeeError {
     Extend(String),
     #[error("get a quote over what was asked: it carries other report data")]
     ForeignQuote,
+    #[error(transparent)]
+    Dstack(#[from] GuestAgentError),
 }
 
 impl TeeError {
@@ -43,6 +45,7 @@ impl TeeError {
             Self::Quote(_) => "ST-AGENT-67",
             Self::Extend(_) => "ST-AGENT-68",
             Self::ForeignQuote => "ST-AGENT-69",
+            Self::Dstack(error) => error.code(),
         }
     }
 
@@ -54,6 +57,7 @@ impl TeeError {
             Self::Report(_) => "load tdx-guest or sev-guest in the guest",
             Self::Quote(_) => "check that the host's quote generation service runs",
             Self::Extend(_) => "see the kernel log; a register that exists must take an extend",
+            Self::Dstack(error) => error.fix(),
             Self::ForeignQuote => "ask again; nothing else in the guest may use the report folder",
         }
     }
@@ -76,6 +80,16 @@ impl TeeError {
 pub(crate) enum MeasuredLaunch {
     MrConfigId(Hex48),
     HostData(Hex32),
+    /// dstack measures none of ours: claims and events of the software that its compose file names bind it.
+    BySoftware,
+}
+
+/// A quote, and the log where it is not the agent's own.
+#[derive(Debug)]
+pub(crate) struct Quoted {
+    pub(crate) quote: Vec<u8>,
+    /// Of dstack's guest agent, from the answer that the quote came in. The agent's events are in it.
+    pub(crate) dstack_log: Option<Vec<u8>>,
 }
 
 impl MeasuredLaunch {
@@ -84,6 +98,7 @@ impl MeasuredLaunch {
         match self {
             Self::MrConfigId(measured) => digest.check_mr_config_id(measured),
             Self::HostData(measured) => digest.check_host_data(measured),
+            Self::BySoftware => Ok(()),
         }
     }
 }
@@ -92,6 +107,7 @@ impl MeasuredLaunch {
 pub(crate) enum Tee {
     Tdx(tdx::Tdx),
     Snp(snp::Snp),
+    Dstack(dstack::Dstack),
     #[cfg(feature = "simulated-tee")]
     Simulated(simulated::Simulated),
 }
@@ -102,14 +118,23 @@ impl Tee {
         match self {
             Self::Tdx(_) => "tdx",
             Self::Snp(_) => "snp",
+            Self::Dstack(_) => "dstack",
             #[cfg(feature = "simulated-tee")]
             Self::Simulated(_) => "simulated",
         }
     }
 
-    /// Where the machine has one; the proof of it is the evidence.
+    /// Where the machine has one; the proof of it is the evidence. A dstack guest may have the CPU's device too, but its
+    /// register 3 has dstack's log.
     pub(crate) fn detect() -> Option<Self> {
-        tdx::Tdx::detect().map(Self::Tdx).or_else(|| snp::Snp::detect().map(Self::Snp))
+        let own =
+            || tdx::Tdx::detect().map(Self::Tdx).or_else(|| snp::Snp::detect().map(Self::Snp));
+        dstack::Dstack::detect().map(Self::Dstack).or_else(own)
+    }
+
+    /// Whether the disks of this machine are for its own image to name. dstack's has disks of its own.
+    pub(crate) fn has_own_image(&self) -> bool {
+        !matches!(self, Self::Dstack(_))
     }
 
     /// What the CPU holds as the digest of the launch configuration.
@@ -117,6 +142,7 @@ impl Tee {
         match self {
             Self::Tdx(tdx) => tdx.mr_config_id().await.map(MeasuredLaunch::MrConfigId),
             Self::Snp(snp) => snp.host_data().await.map(MeasuredLaunch::HostData),
+            Self::Dstack(_) => Ok(MeasuredLaunch::BySoftware),
             #[cfg(feature = "simulated-tee")]
             Self::Simulated(simulated) => {
                 simulated.mr_config_id().await.map(MeasuredLaunch::MrConfigId)
@@ -129,7 +155,8 @@ impl Tee {
     pub(crate) fn boot_log(&self) -> Option<Vec<u8>> {
         match self {
             Self::Tdx(_) => ccel::read(Path::new(ccel::DATA)),
-            Self::Snp(_) => None,
+            // dstack's guest agent logs the boot with the rest.
+            Self::Snp(_) | Self::Dstack(_) => None,
             #[cfg(feature = "simulated-tee")]
             Self::Simulated(_) => None,
         }
@@ -141,23 +168,40 @@ impl Tee {
             Self::Tdx(tdx) => tdx.extend(event).await,
             // There is no such register.
             Self::Snp(_) => Ok(Rtmr3::Unavailable),
+            Self::Dstack(dstack) => dstack.extend(event).await,
             #[cfg(feature = "simulated-tee")]
             Self::Simulated(simulated) => simulated.extend(event).await,
         }
     }
 
-    /// A quote over exactly this report data, without padding.
-    pub(crate) async fn quote(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, TeeError> {
-        let quote = match self {
-            Self::Tdx(tdx) => tdx.quote(report_data).await?,
-            Self::Snp(snp) => snp.quote(report_data).await?,
+    /// Whether an extend would be taken; `None` where only one would show it.
+    pub(crate) async fn can_extend(&self) -> Result<Option<Rtmr3>, TeeError> {
+        match self {
+            Self::Tdx(tdx) => Ok(tdx.can_extend()),
+            Self::Snp(_) => Ok(Some(Rtmr3::Unavailable)),
+            Self::Dstack(dstack) => dstack.can_extend().await.map(Some),
             #[cfg(feature = "simulated-tee")]
-            Self::Simulated(simulated) => simulated.quote(report_data).await?,
+            Self::Simulated(_) => Ok(Some(Rtmr3::Available)),
+        }
+    }
+
+    /// A quote over exactly this report data, without padding.
+    pub(crate) async fn quote(&self, report_data: &[u8; 64]) -> Result<Quoted, TeeError> {
+        let own = |quote| Quoted { quote, dstack_log: None };
+        let found = match self {
+            Self::Tdx(tdx) => own(tdx.quote(report_data).await?),
+            Self::Snp(snp) => own(snp.quote(report_data).await?),
+            Self::Dstack(dstack) => {
+                let found = dstack.quote(report_data).await?;
+                Quoted { quote: found.quote, dstack_log: Some(found.event_log) }
+            }
+            #[cfg(feature = "simulated-tee")]
+            Self::Simulated(simulated) => own(simulated.quote(report_data).await?),
         };
         let quoted = match self {
-            Self::Snp(_) => snp::reported_data(&quote),
-            _ => tdreport::quoted_report_data(&quote),
+            Self::Snp(_) => snp::reported_data(&found.quote),
+            _ => tdreport::quoted_report_data(&found.quote),
         };
-        if quoted == Some(report_data) { Ok(quote) } else { Err(TeeError::ForeignQuote) }
+        if quoted == Some(report_data) { Ok(found) } else { Err(TeeError::ForeignQuote) }
     }
 }

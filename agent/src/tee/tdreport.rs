@@ -1,5 +1,8 @@
 //! Where the fields of a TDREPORT and of a TDX quote stand (Intel TDX module ABI; DCAP quote versions 4 and 5).
 
+use sealtune_evidence::FixedHex;
+use sealtune_evidence::event_log::Registers;
+
 /// Bytes of a TDREPORT.
 pub(crate) const REPORT_BYTES: usize = 1024;
 
@@ -10,6 +13,8 @@ const MR_CONFIG_ID: usize = 576;
 const QUOTE_HEADER: usize = 48;
 /// Version 5 puts a type and a length before the body.
 const QUOTE_5_BODY: usize = QUOTE_HEADER + 6;
+const BODY_MR_CONFIG_ID: usize = 184;
+const BODY_REGISTERS: usize = 328;
 const BODY_REPORT_DATA: usize = 520;
 
 /// MRCONFIGID of a TDREPORT made for `report_data`.
@@ -27,13 +32,27 @@ pub(crate) fn mr_config_id(
 }
 
 pub(crate) fn quoted_report_data(quote: &[u8]) -> Option<&[u8; 64]> {
+    array(quote, body(quote)? + BODY_REPORT_DATA)
+}
+
+pub(crate) fn quoted_mr_config_id(quote: &[u8]) -> Option<&[u8; 48]> {
+    array(quote, body(quote)? + BODY_MR_CONFIG_ID)
+}
+
+/// RTMR0 to RTMR3.
+pub(crate) fn quoted_registers(quote: &[u8]) -> Option<Registers> {
+    let first = body(quote)? + BODY_REGISTERS;
+    let register = |number: usize| array(quote, first + 48 * number).copied().map(FixedHex);
+    Some([register(0)?, register(1)?, register(2)?, register(3)?])
+}
+
+fn body(quote: &[u8]) -> Option<usize> {
     let (version, _) = quote.split_first_chunk::<2>()?;
-    let body = match u16::from_le_bytes(*version) {
-        4 => QUOTE_HEADER,
-        5 => QUOTE_5_BODY,
-        _ => return None,
-    };
-    array(quote, body + BODY_REPORT_DATA)
+    match u16::from_le_bytes(*version) {
+        4 => Some(QUOTE_HEADER),
+        5 => Some(QUOTE_5_BODY),
+        _ => None,
+    }
 }
 
 fn array<const N: usize>(bytes: &[u8], offset: usize) -> Option<&[u8; N]> {

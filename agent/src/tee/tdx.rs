@@ -1,4 +1,5 @@
-//! Intel TDX: quotes by configfs-tsm, the launch digest from a TDREPORT, RTMR3 by the kernel's measurement files.
+//! Intel TDX: quotes by configfs-tsm or, without it, by the host's quote generation service; the launch digest from a
+//! TDREPORT; RTMR3 by the kernel's measurement files or, on kernels with patches that came before these, by an ioctl.
 //!
 //! Written from the kernel's documentation; it has not run on hardware yet.
 
@@ -11,9 +12,9 @@ use nix::errno::Errno;
 use sealtune_evidence::{Event, FixedHex, Hex48};
 use sealtune_wire::v1::Rtmr3;
 
-use super::TeeError;
 use super::configfs::{REPORTS, ReportRequest, blocking};
 use super::tdreport::{self, REPORT_BYTES};
+use super::{TeeError, qgs};
 
 const DEVICE: &str = "/dev/tdx_guest";
 /// Since kernel 6.16.
@@ -21,6 +22,8 @@ const RTMR3: &str = "/sys/class/misc/tdx_guest/measurements/rtmr3:sha384";
 const PROVIDER: &str = "tdx_guest";
 /// `_IOWR('T', 1, struct tdx_report_req)`.
 const GET_REPORT: u32 = 0xC440_5401;
+/// `_IOR('T', 3, struct { u8 data[48]; u8 index; })`, never in a mainline kernel.
+const EXTEND: u32 = 0x8031_5403;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Tdx {
@@ -52,13 +55,13 @@ impl Tdx {
     }
 
     pub(super) async fn extend(&self, event: &Event) -> Result<Rtmr3, TeeError> {
-        let path = self.rtmr3.clone();
+        let (path, device) = (self.rtmr3.clone(), self.device.clone());
         let digest = event.digest;
         blocking(TeeError::Extend, move || {
             let mut file = match File::options().write(true).open(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Ok(Rtmr3::Unavailable);
+                    return extend_by_ioctl(&device, &digest);
                 }
                 Err(error) => return Err(error.to_string()),
             };
@@ -73,12 +76,22 @@ impl Tdx {
     }
 
     pub(super) async fn quote(&self, report_data: &[u8; 64]) -> Result<Vec<u8>, TeeError> {
-        let reports = self.reports.clone();
-        let report_data = *report_data;
-        blocking(TeeError::Quote, move || {
-            ReportRequest::new(&reports)?.report(PROVIDER, &report_data).map(trimmed)
-        })
-        .await
+        let (reports, device, report_data) =
+            (self.reports.clone(), self.device.clone(), *report_data);
+        if reports.is_dir() {
+            return blocking(TeeError::Quote, move || {
+                ReportRequest::new(&reports)?.report(PROVIDER, &report_data).map(trimmed)
+            })
+            .await;
+        }
+        let report =
+            blocking(TeeError::Quote, move || get_report(&device, &report_data)).await?;
+        qgs::quote(&report).await.map(trimmed).map_err(TeeError::Quote)
+    }
+
+    /// The ioctl shows itself only when it is tried.
+    pub(super) fn can_extend(&self) -> Option<Rtmr3> {
+        self.rtmr3.exists().then_some(Rtmr3::Available)
     }
 }
 
@@ -93,6 +106,35 @@ fn trimmed(mut quote: Vec<u8>) -> Vec<u8> {
         quote.truncate(BODY_END_4 + 4 + u32::from_le_bytes(length) as usize);
     }
     quote
+}
+
+/// `struct tdx_extend_rtmr_req` of the patches.
+#[repr(C)]
+struct ExtendRequest {
+    data: [u8; 48],
+    index: u8,
+}
+
+/// A kernel without these patches knows no such command.
+#[expect(unsafe_code, reason = "the driver's only other interface is an ioctl")]
+fn extend_by_ioctl(device: &Path, digest: &Hex48) -> Result<Rtmr3, String> {
+    let file = match File::open(device) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Rtmr3::Unavailable);
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let request = ExtendRequest { data: digest.0, index: 3 };
+    // SAFETY: the command reads the 49 bytes of the structure, which lives until the call returns; the descriptor is open.
+    let result = unsafe {
+        libc::ioctl(file.as_raw_fd(), EXTEND as libc::Ioctl, std::ptr::from_ref(&request))
+    };
+    match Errno::result(result) {
+        Ok(_) => Ok(Rtmr3::Available),
+        Err(Errno::ENOTTY) => Ok(Rtmr3::Unavailable),
+        Err(errno) => Err(errno.to_string()),
+    }
 }
 
 #[expect(unsafe_code, reason = "the driver's only interface is an ioctl")]
@@ -125,6 +167,26 @@ mod tests {
         quote[632] = 200;
         assert_eq!(trimmed(quote.clone()).len(), quote.len());
         assert_eq!(trimmed(vec![4, 0]).len(), 2);
+    }
+
+    #[test]
+    fn the_ioctls_number_and_structure_are_those_of_the_patches() {
+        let size = u32::try_from(size_of::<ExtendRequest>()).unwrap();
+        assert_eq!(EXTEND, (2 << 30) | (size << 16) | (u32::from(b'T') << 8) | 3);
+    }
+
+    /// A plain file takes no command, like the device of a mainline kernel.
+    #[tokio::test]
+    async fn without_either_interface_the_register_is_unavailable() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = folder.path().join("tdx_guest");
+        fs::write(&device, "").unwrap();
+        let tdx = Tdx { reports: "/x".into(), device, rtmr3: "/x".into() };
+        let event = Event::new(3, "job-start", vec![1]);
+        assert_eq!(tdx.extend(&event).await.unwrap(), Rtmr3::Unavailable);
+        assert_eq!(tdx.can_extend(), None);
+        let error = tdx.quote(&[1; 64]).await.unwrap_err();
+        assert_eq!(error.code(), "ST-AGENT-67", "no report, so the service is not asked");
     }
 
     #[tokio::test]

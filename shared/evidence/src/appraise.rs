@@ -7,6 +7,7 @@
 mod binding;
 mod boot;
 mod dstack;
+mod dstack_bundle;
 mod gpu;
 mod log;
 mod platform;
@@ -150,13 +151,18 @@ pub fn appraise(
     let parts = read_parts(bundle, &mut findings);
     check_clock(context, &mut findings);
     let anchor = match bundle.tee {
-        Tee::Tdx => platform::judge(bundle, &parts, context, expectation, &mut findings),
+        Tee::Tdx | Tee::Dstack => {
+            platform::judge(bundle, &parts, context, expectation, &mut findings)
+        }
         Tee::Snp => snp::judge(bundle, &parts, context, expectation, &mut findings),
     };
     binding::judge(bundle, &parts, expectation, context, &mut findings);
     match bundle.tee {
         Tee::Tdx => boot::judge(bundle, &parts, expectation, context, anchor, &mut findings),
         Tee::Snp => boot::judge_snp(bundle, &parts, expectation, context, anchor, &mut findings),
+        Tee::Dstack => {
+            dstack_bundle::judge(bundle, &parts, expectation, context, anchor, &mut findings);
+        }
     }
     let simulated_gpu = gpu::judge(bundle, &parts, context, anchor, &mut findings);
     if anchor.is_none() {
@@ -184,7 +190,7 @@ fn read_parts(bundle: &EvidenceBundle, findings: &mut Findings) -> Parts {
         Err(error) => findings.refuse("bundle", "", error.entry(), error.to_string()),
     }
     let (quote, report_data) = match bundle.tee {
-        Tee::Tdx => match TdxQuote::parse(&bundle.quote.0) {
+        Tee::Tdx | Tee::Dstack => match TdxQuote::parse(&bundle.quote.0) {
             Ok(quote) => {
                 let report_data = quote.report_data;
                 (Some(quote), Some(report_data))
@@ -197,7 +203,7 @@ fn read_parts(bundle: &EvidenceBundle, findings: &mut Findings) -> Parts {
         Tee::Snp => (None, snp::report_data(&bundle.quote.0)),
     };
     let foreign = match bundle.tee {
-        Tee::Tdx => bundle.snp_collateral.is_some(),
+        Tee::Tdx | Tee::Dstack => bundle.snp_collateral.is_some(),
         Tee::Snp => bundle.collateral.is_some(),
     };
     if foreign {

@@ -12,6 +12,7 @@ use crate::{
     collateral::Collateral,
     event_log::EventLog,
     fixed_hex::{FixedHex, Hex32},
+    logs::dstack::MAX_JSON_BYTES,
     nvidia::NvidiaCollateral,
     snp::SnpCollateral,
 };
@@ -32,6 +33,8 @@ pub enum Tee {
     Tdx,
     /// An SEV-SNP attestation report.
     Snp,
+    /// A TDX quote that dstack's guest agent made in one of its VMs, with that agent's event log.
+    Dstack,
 }
 
 /// What the sender says the guest image is; the registers say what it really is.
@@ -57,6 +60,9 @@ pub struct EvidenceBundle {
     pub tee: Tee,
     pub quote: Base64Bytes,
     pub event_log: EventLog,
+    /// For `dstack`, and only there: the guest agent's JSON event log, verbatim, from the answer that the quote came in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dstack_log: Option<Base64Bytes>,
     /// Bytes of the launch configuration, verbatim.
     pub launch: Base64Bytes,
     /// Bytes of the claims, verbatim.
@@ -87,6 +93,8 @@ pub enum BundleError {
     Write(#[source] CanonicalError),
     #[error("read evidence version {0}, this program knows version 1")]
     Version(u32),
+    #[error("accept the evidence: its log is not that of its kind of TEE: {0}")]
+    Log(&'static str),
     #[error("accept the evidence: {field}: {reason}")]
     Field { field: &'static str, reason: &'static str },
 }
@@ -97,6 +105,7 @@ impl BundleError {
             Self::TooLong { .. } => Code::BundleTooLong,
             Self::Parse(_) | Self::Write(_) => Code::BundleUnreadable,
             Self::Version(_) => Code::BundleVersion,
+            Self::Log(_) => Code::BundleLog,
             Self::Field { .. } => Code::BundleField,
         }
     }
@@ -153,9 +162,7 @@ impl EvidenceBundle {
         if self.ccel.as_ref().is_some_and(|log| log.0.is_empty() || log.0.len() > MAX_CCEL_BYTES) {
             return refuse("ccel", "expected 1 to 262144 bytes");
         }
-        if self.ccel.is_some() && self.tee != Tee::Tdx {
-            return refuse("ccel", "only TDX VMs have this log");
-        }
+        self.validate_log()?;
         let printable = |text: &str| {
             !text.is_empty()
                 && text.len() <= MAX_TEXT
@@ -180,6 +187,27 @@ impl EvidenceBundle {
             return refuse("collateral", "expected at most 262144 bytes");
         }
         Ok(())
+    }
+
+    /// A VM has one log: dstack's, or one of Sealtune's events.
+    fn validate_log(&self) -> Result<(), BundleError> {
+        if self.ccel.is_some() && self.tee != Tee::Tdx {
+            return Err(BundleError::Log("a ccel belongs to a TDX VM of Sealtune"));
+        }
+        match (self.tee, &self.dstack_log) {
+            (Tee::Dstack, None) => Err(BundleError::Log("there is no dstack_log")),
+            (Tee::Dstack, Some(_)) if !self.event_log.events.is_empty() => {
+                Err(BundleError::Log("a dstack VM has no event_log beside its dstack_log"))
+            }
+            (Tee::Dstack, Some(log)) if log.0.is_empty() || log.0.len() > MAX_JSON_BYTES => {
+                let reason = "expected 1 to 1048576 bytes";
+                Err(BundleError::Field { field: "dstack_log", reason })
+            }
+            (Tee::Tdx | Tee::Snp, Some(_)) => {
+                Err(BundleError::Log("a dstack_log belongs to a dstack VM"))
+            }
+            (Tee::Dstack, Some(_)) | (Tee::Tdx | Tee::Snp, None) => Ok(()),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! A policy chooses among things that hardware vouches for. It cannot admit a simulated root, the dev profile or a debug
 //! VM: those need `--simulated-root` on the command line, so that "use our policy file" is never enough.
 
+mod launch_rule;
+
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,8 @@ use crate::{
     snp::{SnpRules, rules::RulesError},
     verdict::PolicyIdentity,
 };
+
+pub use launch_rule::LaunchRule;
 
 pub const MAX_POLICY_BYTES: usize = 64 * 1024;
 const MAX_LIST: usize = 1024;
@@ -106,6 +110,7 @@ pub struct PolicyRules {
     pub nvidia: NvidiaRules,
     pub rtmr0: Rtmr0Rule,
     pub images: ImageRule,
+    pub launch: LaunchRule,
     /// SHA-256 of the compose files that may run in dstack images.
     pub compose_hashes: Vec<Hex32>,
     /// Digests of the dstack OS images that may run (`digest.txt`).
@@ -169,6 +174,7 @@ impl Default for PolicyRules {
             nvidia: NvidiaRules::default(),
             rtmr0: Rtmr0Rule::Full,
             images: ImageRule::Sealtune,
+            launch: LaunchRule::Measured,
             compose_hashes: vec![],
             os_images: vec![],
         }
@@ -291,6 +297,7 @@ impl PolicyRules {
 
     /// An empty list of what may run is a mistake, not a rule.
     fn validate_images(&self) -> Result<(), PolicyError> {
+        self.launch.check(self.images)?;
         for (missing, list) in
             [("compose_hashes", &self.compose_hashes), ("os_images", &self.os_images)]
         {
@@ -335,6 +342,7 @@ impl PolicyRules {
         if self.images == ImageRule::Dstack {
             list.push("dstack images, whose launch the CPU does not measure".to_owned());
         }
+        list.extend(self.launch.tolerates());
         if self.platforms.is_empty() {
             list.push("any machine (no platform is pinned)".to_owned());
         }
@@ -437,10 +445,9 @@ mod tests {
         let tolerates = |name| ready_made(name).identity().tolerates;
         let any_machine = "any machine (no platform is pinned)";
         assert_eq!(tolerates("strict"), [any_machine]);
-        assert_eq!(
-            tolerates("dstack"),
-            ["dstack images, whose launch the CPU does not measure", any_machine]
-        );
+        let [images, launch, rest] = tolerates("dstack").try_into().expect("three");
+        assert!(images.starts_with("dstack images") && launch.starts_with("launch conf"));
+        assert_eq!(rest, any_machine);
         assert_eq!(tolerates("0g"), ["VMs that several jobs share", any_machine]);
         let dev = tolerates("dev");
         assert_eq!(dev.iter().filter(|text| text.starts_with("TCB status")).count(), 7);

@@ -414,7 +414,7 @@ impl RegisterRow {
         BootRegisters { mrtd: self.mrtd, rtmr0: self.rtmr0, rtmr1: self.rtmr1, rtmr2: self.rtmr2 }
     }
 
-    fn covers(&self, shape: Shape) -> bool {
+    pub fn covers(&self, shape: Shape) -> bool {
         self.vcpus == shape.vcpus
             && self.memory_mib.is_none_or(|memory_mib| memory_mib == shape.memory_mib)
     }

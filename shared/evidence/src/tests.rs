@@ -2,6 +2,7 @@
 
 mod boot_log;
 mod collateral;
+mod dstack;
 mod hardware;
 mod hostile;
 mod negative;

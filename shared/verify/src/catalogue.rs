@@ -15,6 +15,7 @@ const PAGES: &[&str] = &[
     include_str!("../../evidence/src/collateral/README.md"),
     include_str!("../../evidence/src/snp/README.md"),
     include_str!("../../evidence/src/nvidia/README.md"),
+    include_str!("../../evidence/src/dstack/README.md"),
     include_str!("../../evidence/src/logs/README.md"),
     include_str!("../../evidence/src/measure/README.md"),
     include_str!("../../receipt/README.md"),

@@ -142,7 +142,7 @@ pub enum Rtmr3 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
-    /// `tdx`, `snp` or `simulated`.
+    /// `tdx`, `snp`, `dstack` or `simulated`.
     pub tee: String,
     /// Base64.
     pub quote: String,
@@ -153,6 +153,9 @@ pub struct Evidence {
     /// Evidence of every GPU of the VM, in the order of the claims.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu: Vec<GpuPart>,
+    /// Of a dstack VM: its guest agent's event log, verbatim, base64. The log above is then empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dstack_log: Option<String>,
 }
 
 /// One GPU's evidence; the claims name its digest.

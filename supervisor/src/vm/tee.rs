@@ -156,7 +156,7 @@ impl HostTee {
         id: u64,
         request: &HostRequest,
     ) -> Result<HostReply, TeeError> {
-        use sealtune_evidence::{Event, EventLog, event_log::RUNTIME_REGISTER};
+        use sealtune_evidence::{Event, event_log::RUNTIME_REGISTER};
         let mut log: EventLog = serde_json::from_str(&store.rtmr3(&definition.id).await?)
             .map_err(|_| TeeError::AgentEvidence)?;
         match request {
@@ -215,6 +215,7 @@ impl HostTee {
         for event in guest.events {
             event_log.push(event);
         }
+        let dstack_log = evidence.dstack_log.as_deref().map(decode).transpose()?.map(Into::into);
         let tee = bundle_tee(&evidence.tee)?;
         // The stand-in's platform vouches for its own quotes only.
         #[cfg(feature = "simulated-tee")]
@@ -229,6 +230,7 @@ impl HostTee {
             tee,
             quote: decode(&evidence.quote)?.into(),
             event_log,
+            dstack_log,
             launch: definition.launch.as_bytes().to_vec().into(),
             claims: evidence.claims.as_bytes().to_vec().into(),
             image: ImageIdentity {
@@ -253,6 +255,7 @@ fn bundle_tee(name: &str) -> Result<Tee, TeeError> {
     match name {
         "tdx" | SIMULATED => Ok(Tee::Tdx),
         "snp" => Ok(Tee::Snp),
+        "dstack" => Ok(Tee::Dstack),
         _ => Err(TeeError::UnknownTee),
     }
 }
@@ -287,6 +290,7 @@ mod tests {
             event_log: r#"{"events":[]}"#.into(),
             claims: "{}".into(),
             gpu,
+            dstack_log: None,
         }
     }
 
@@ -296,7 +300,13 @@ mod tests {
 
     #[test]
     fn the_agents_word_chooses_the_parser_and_an_unknown_one_is_an_error() {
-        for (name, tee) in [("tdx", Tee::Tdx), (SIMULATED, Tee::Tdx), ("snp", Tee::Snp)] {
+        let known = [
+            ("tdx", Tee::Tdx),
+            (SIMULATED, Tee::Tdx),
+            ("snp", Tee::Snp),
+            ("dstack", Tee::Dstack),
+        ];
+        for (name, tee) in known {
             assert_eq!(bundle_tee(name).unwrap(), tee);
         }
         for name in ["", "TDX", "sgx", "tdx "] {

@@ -277,6 +277,7 @@ impl GpuBench {
             image: ImageIdentity { name: "sealtune".into(), version: "0.1.0".into() },
             gpu: gpu.collect(),
             ccel: None,
+            dstack_log: None,
             collateral: Some(machine.platform.collateral(NOW).unwrap()),
             snp_collateral: None,
             gpu_collateral: Some(self.devices.maker.collateral(&gpus).unwrap()),

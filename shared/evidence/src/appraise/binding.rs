@@ -24,13 +24,13 @@ pub(super) fn judge(
     };
     let covers = report_data(&bundle.claims.0) == quoted;
     match (bundle.tee, covers) {
-        (Tee::Tdx, true) => findings.affirm(
+        (Tee::Tdx | Tee::Dstack, true) => findings.affirm(
             "report-data",
             hex::encode(&quoted[..8]),
             "quote",
             "the quote was made over exactly these claims",
         ),
-        (Tee::Tdx, false) => findings.refuse("report-data", "", Code::ReportData, ""),
+        (Tee::Tdx | Tee::Dstack, false) => findings.refuse("report-data", "", Code::ReportData, ""),
         // Said with the report, which is judged as a whole.
         (Tee::Snp, _) => {}
     }

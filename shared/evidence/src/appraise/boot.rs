@@ -90,7 +90,7 @@ fn judge_launch(quote: &TdxQuote, parts: &Parts, findings: &mut Findings) {
     judge_launch_claim(parts, findings);
 }
 
-fn judge_launch_claim(parts: &Parts, findings: &mut Findings) {
+pub(super) fn judge_launch_claim(parts: &Parts, findings: &mut Findings) {
     let digest = parts.launch_digest;
     if let Some(claims) = parts.claims.as_ref().filter(|claims| claims.launch != digest) {
         findings.refuse("launch-claim", claims.launch.0.to_string(), Code::LaunchClaim, "");
@@ -197,7 +197,11 @@ fn judge_release_name(
 }
 
 /// A dev image is admitted under a simulated anchor only; a policy cannot say otherwise.
-fn judge_profile(values: &ReferenceValues, anchor: Option<Anchor>, findings: &mut Findings) {
+pub(super) fn judge_profile(
+    values: &ReferenceValues,
+    anchor: Option<Anchor>,
+    findings: &mut Findings,
+) {
     let profile = values.profile.as_str();
     match (values.profile, anchor) {
         (Profile::Prod, _) => {
@@ -210,7 +214,7 @@ fn judge_profile(values: &ReferenceValues, anchor: Option<Anchor>, findings: &mu
     }
 }
 
-fn judge_layers(
+pub(super) fn judge_layers(
     values: &ReferenceValues,
     launch: &LaunchConfiguration,
     expectation: &Expectation,

@@ -7,8 +7,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Context, Expectation, Parts, check_clock, platform};
+use super::{Context, Expectation, Parts, boot::judge_profile, check_clock, platform};
 use crate::{
+    anchor::Anchor,
     base64_bytes::Base64Bytes,
     bundle::{EvidenceBundle, ImageIdentity, Tee},
     claims::Purpose,
@@ -20,6 +21,7 @@ use crate::{
     logs::{DstackIdentity, DstackLog, LogError},
     policy::ImageRule,
     quote::{TdxQuote, without_padding},
+    reference::{ReferenceValues, RegisterRow},
     verdict::{Findings, Verdict},
 };
 
@@ -77,6 +79,16 @@ impl DstackReport {
         Ok(Self { quote, event_log })
     }
 
+    /// As it came, with padding.
+    pub fn quote(&self) -> &[u8] {
+        &self.quote
+    }
+
+    /// Verbatim.
+    pub fn event_log(&self) -> &[u8] {
+        &self.event_log
+    }
+
     /// The parts of a bundle that the judgement of the machine reads.
     pub fn as_bundle(&self) -> EvidenceBundle {
         let quote = without_padding(&self.quote).unwrap_or(&self.quote);
@@ -85,6 +97,7 @@ impl DstackReport {
             tee: Tee::Tdx,
             quote: Base64Bytes(quote.to_vec()),
             event_log: EventLog::default(),
+            dstack_log: None,
             launch: Base64Bytes(vec![]),
             claims: Base64Bytes(vec![]),
             image: ImageIdentity { name: "dstack".to_owned(), version: "unknown".to_owned() },
@@ -126,8 +139,14 @@ pub fn appraise_dstack(
     let anchor = platform::judge(&bundle, &parts, context, &expectation, &mut findings);
     judge_report_data(&parts, report_data, &mut findings);
     if let Some(quote) = &parts.quote {
-        judge_boot(quote, context, &mut findings);
-        judge_application(quote, &report.event_log, context, &mut findings);
+        judge_boot(quote, context, anchor, &mut findings);
+        let log = &report.event_log;
+        if let Some(identity) = judge_application(quote, log, "launch", context, &mut findings)
+            && !identity.claims.is_empty()
+        {
+            let value = format!("{} events after the boot", identity.claims.len());
+            findings.open("runtime-events", value, Code::SaidByGuest, "");
+        }
     } else {
         for claim in ["boot", "event-log", "launch", "compose", "os-image"] {
             findings.unjudged(claim, Code::NotChecked, "the quote did not parse");
@@ -157,7 +176,12 @@ fn judge_report_data(parts: &Parts, expected: Option<&[u8; 64]>, findings: &mut 
 }
 
 /// Whole rows of the verifier's reference values; a dstack VM says nothing measured about its shape.
-fn judge_boot(quote: &TdxQuote, context: &Context<'_>, findings: &mut Findings) {
+pub(super) fn judge_boot<'a>(
+    quote: &TdxQuote,
+    context: &Context<'a>,
+    anchor: Option<Anchor>,
+    findings: &mut Findings,
+) -> Option<(&'a ReferenceValues, &'a RegisterRow)> {
     let measured = BootRegisters {
         mrtd: quote.mrtd,
         rtmr0: quote.rtmr[0],
@@ -166,25 +190,31 @@ fn judge_boot(quote: &TdxQuote, context: &Context<'_>, findings: &mut Findings) 
     };
     let row = context.references.iter().find_map(|values| {
         let row = values.registers.iter().find(|row| row.registers() == measured)?;
-        Some((values.release.as_str(), row.vcpus))
+        Some((values, row))
     });
     match row {
-        Some((release, vcpus)) => findings.affirm(
-            "boot",
-            format!("{release}, {vcpus} vCPUs"),
-            "reference values",
-            "firmware, shape, kernel, command line and initramfs are ones that you trust",
-        ),
+        Some((values, row)) => {
+            findings.affirm(
+                "boot",
+                format!("{}, {} vCPUs", values.release, row.vcpus),
+                "reference values",
+                "firmware, shape, kernel, command line and initramfs are ones that you trust",
+            );
+            judge_profile(values, anchor, findings);
+        }
         None => findings.refuse("boot", measured.mrtd.to_string(), Code::FirmwareUnknown, ""),
     }
+    row
 }
 
-fn judge_application(
+/// Who runs, by register 3. `config_claim` is what the finding about MRCONFIGID is called.
+pub(super) fn judge_application(
     quote: &TdxQuote,
     event_log: &[u8],
+    config_claim: &str,
     context: &Context<'_>,
     findings: &mut Findings,
-) {
+) -> Option<DstackIdentity> {
     let identity = match read_log(quote, event_log) {
         Ok((identity, events)) => {
             findings.affirm(
@@ -197,10 +227,10 @@ fn judge_application(
         }
         Err(error) => {
             findings.refuse("event-log", "", error.entry(), error.to_string());
-            for claim in ["launch", "compose", "os-image"] {
+            for claim in [config_claim, "compose", "os-image"] {
                 findings.unjudged(claim, Code::NotChecked, "the event log does not hold");
             }
-            return;
+            return None;
         }
     };
     let rules = &context.policy.rules;
@@ -208,7 +238,7 @@ fn judge_application(
         findings.refuse("images", "dstack", Code::DstackNotAllowed, "");
     }
     let listed = |list: &[Hex32], value: &Hex32| list.contains(value);
-    judge_config_id(&quote.mr_config_id, &identity.compose_hash, findings);
+    judge_config_id(config_claim, &quote.mr_config_id, &identity.compose_hash, findings);
     let compose = identity.compose_hash.to_string();
     if listed(&rules.compose_hashes, &identity.compose_hash) {
         let text = "the application is one that the policy lists";
@@ -233,26 +263,23 @@ fn judge_application(
     findings.open("app", identity.app_id.to_string(), Code::SaidByGuest, "");
     let provider = format!("{:?}", identity.key_provider.kind);
     findings.open("key-provider", provider, Code::SaidByGuest, "");
-    if !identity.claims.is_empty() {
-        let value = format!("{} events after the boot", identity.claims.len());
-        findings.open("runtime-events", value, Code::SaidByGuest, "");
-    }
+    Some(identity)
 }
 
 /// The host sets MRCONFIGID as it likes, so what is there must be understood: nothing, or dstack's first form,
 /// `01 ‖ compose hash ‖ 15 zero bytes`. Its later forms hash documents that a report does not carry.
-fn judge_config_id(measured: &Hex48, compose_hash: &Hex32, findings: &mut Findings) {
+fn judge_config_id(claim: &str, measured: &Hex48, compose_hash: &Hex32, findings: &mut Findings) {
     let mut expected = Hex48::ZERO;
     expected.0[0] = 1;
     expected.0[1..33].copy_from_slice(compose_hash.as_bytes());
     let value = measured.to_string();
     if measured.is_zero() {
-        findings.affirm("launch", "unset", "MRCONFIGID", "it says nothing and steers nothing");
+        findings.affirm(claim, "unset", "MRCONFIGID", "it says nothing and steers nothing");
     } else if *measured == expected {
-        findings.affirm("launch", value, "MRCONFIGID", "the CPU measured this compose file");
+        findings.affirm(claim, value, "MRCONFIGID", "the CPU measured this compose file");
     } else {
         let detail = "neither unset nor of the compose file in the log";
-        findings.refuse("launch", value, Code::LaunchMismatch, detail);
+        findings.refuse(claim, value, Code::LaunchMismatch, detail);
     }
 }
 

@@ -163,7 +163,7 @@ fn mrconfigid_is_unset_or_of_the_compose_file() {
         (changed(47), false),
     ] {
         let mut findings = Findings::default();
-        judge_config_id(&FixedHex(value), &compose, &mut findings);
+        judge_config_id("launch", &FixedHex(value), &compose, &mut findings);
         assert_eq!(findings.hold_so_far(), good, "{value:02x?}");
     }
 }

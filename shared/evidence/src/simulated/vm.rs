@@ -93,6 +93,7 @@ impl SimulatedVm {
             tee: Tee::Tdx,
             quote: Base64Bytes(quote),
             event_log: self.log.clone(),
+            dstack_log: None,
             launch: Base64Bytes(self.launch_bytes.clone()),
             claims: Base64Bytes(claims_bytes),
             image,

@@ -243,7 +243,7 @@ fn the_log_is_bounded_and_of_tdx_alone() {
     let with = |log| EvidenceBundle { ccel: Some(Base64Bytes(log)), ..bundle.clone() };
     assert_eq!(refused(with(vec![])), Code::BundleField);
     assert_eq!(refused(with(vec![0; MAX_CCEL_BYTES + 1])), Code::BundleField);
-    assert_eq!(refused(EvidenceBundle { tee: Tee::Snp, ..bundle.clone() }), Code::BundleField);
+    assert_eq!(refused(EvidenceBundle { tee: Tee::Snp, ..bundle.clone() }), Code::BundleLog);
 }
 
 #[test]

@@ -39,6 +39,7 @@ fn real() -> Option<EvidenceBundle> {
         tee: Tee::Tdx,
         quote: Base64Bytes(without_padding(&quote).expect("a quote").to_vec()),
         event_log: EventLog::default(),
+        dstack_log: None,
         launch: Base64Bytes(vec![]),
         claims: Base64Bytes(vec![]),
         image: ImageIdentity { name: "a".into(), version: "1".into() },

@@ -1,0 +1,165 @@
+//! What was started in a dstack guest, and what the launch configuration is worth there.
+//!
+//! The boot registers are the verifier's, register 3 leads from them to the compose file, and the software that the
+//! compose file names speaks for everything above: the claims, the launch configuration, the events that it writes behind
+//! the boot. So the launch configuration is never affirmed; a policy says whether that software's word is enough.
+
+use super::{
+    Context, Expectation, Parts,
+    boot::{judge_launch_claim, judge_layers},
+    dstack::{judge_application, judge_boot},
+};
+use crate::{
+    anchor::Anchor,
+    bundle::EvidenceBundle,
+    codes::Code,
+    dstack::Code as DstackCode,
+    event_log::{EventLogError, JOB_START_EVENT, LAUNCH_EVENT},
+    launch::LaunchConfiguration,
+    logs::identity::RuntimeClaim,
+    policy::LaunchRule,
+    reference::RegisterRow,
+    verdict::Findings,
+};
+
+pub(super) fn judge(
+    bundle: &EvidenceBundle,
+    parts: &Parts,
+    expectation: &Expectation,
+    context: &Context<'_>,
+    anchor: Option<Anchor>,
+    findings: &mut Findings,
+) {
+    let Some(quote) = &parts.quote else {
+        for claim in ["launch", "event-log", "boot"] {
+            findings.unjudged(claim, Code::NotChecked, "the quote did not parse");
+        }
+        return;
+    };
+    judge_launch(parts, context, findings);
+    let boot = judge_boot(quote, context, anchor, findings);
+    let log = bundle.dstack_log.as_ref().map_or(&[][..], |log| &log.0);
+    if let Some(identity) = judge_application(quote, log, "config-id", context, findings) {
+        judge_events(&identity.claims, parts, expectation, findings);
+    }
+    let Some(launch) = &parts.launch else {
+        findings.unjudged("layers", Code::NotChecked, "the launch configuration did not parse");
+        return;
+    };
+    judge_release(launch, context, findings);
+    match boot {
+        Some((values, row)) => {
+            judge_shape(row, launch, findings);
+            judge_layers(values, launch, expectation, findings);
+        }
+        None => findings.unjudged("layers", Code::NotChecked, "the boot is not known"),
+    }
+}
+
+fn judge_launch(parts: &Parts, context: &Context<'_>, findings: &mut Findings) {
+    let digest = parts.launch_digest.0.to_string();
+    match context.policy.rules.launch {
+        LaunchRule::Software => {
+            findings.warn("launch", digest, DstackCode::LaunchBySoftware, "");
+        }
+        LaunchRule::Measured => {
+            findings.refuse("launch", digest, DstackCode::LaunchBySoftware, "");
+        }
+    }
+    judge_launch_claim(parts, findings);
+}
+
+/// The release is a word of the launch configuration; which image runs is said by the registers.
+fn judge_release(launch: &LaunchConfiguration, context: &Context<'_>, findings: &mut Findings) {
+    let (release, allowed) = (launch.release.as_str(), &context.policy.rules.releases);
+    if allowed.is_empty() || allowed.iter().any(|name| name == release) {
+        findings.open("release", release, Code::SaidByGuest, "");
+    } else {
+        findings.refuse("release", release, Code::ReleaseNotAllowed, "");
+    }
+}
+
+fn judge_shape(row: &RegisterRow, launch: &LaunchConfiguration, findings: &mut Findings) {
+    let shape = launch.shape;
+    let value = format!("{} vCPUs, {} MiB", shape.vcpus, shape.memory_mib);
+    if row.covers(shape) {
+        findings.affirm("shape", value, "reference values", "the measured one");
+    } else {
+        findings.refuse("shape", value, Code::ShapeUnknown, "");
+    }
+}
+
+/// Which events of Sealtune's agent stand behind the boot.
+fn judge_events(
+    claims: &[RuntimeClaim],
+    parts: &Parts,
+    expectation: &Expectation,
+    findings: &mut Findings,
+) {
+    let others = claims.iter().filter(|claim| !is_ours(&claim.name)).count();
+    if others > 0 {
+        let value = format!("{others} events of other software");
+        findings.open("other-events", value, Code::SaidByGuest, "");
+    }
+    let ours: Vec<&RuntimeClaim> = claims.iter().filter(|claim| is_ours(&claim.name)).collect();
+    if ours.is_empty() {
+        findings.open("job-started", "unknown", DstackCode::RegisterClosed, "");
+        return;
+    }
+    let spec = parts.claims.as_ref().and_then(|claims| claims.spec);
+    let launch = parts.launch_digest.0;
+    match check_events(&ours, expectation, launch.as_bytes(), spec.as_ref().map(|it| &it.0)) {
+        Ok(()) => findings.affirm(
+            "runtime-events",
+            if expectation.purpose.follows_job_start() { "one job" } else { "no job yet" },
+            "RTMR3",
+            "written behind the boot, in order and once each",
+        ),
+        Err(Wrong::Event(error)) => {
+            findings.refuse("runtime-events", "", error.entry(), error.to_string());
+        }
+        Err(Wrong::Order) => {
+            findings.refuse("runtime-events", "", DstackCode::EventOrder, "");
+        }
+    }
+}
+
+enum Wrong {
+    /// The same rule as for Sealtune's own images.
+    Event(EventLogError),
+    Order,
+}
+
+fn check_events(
+    ours: &[&RuntimeClaim],
+    expectation: &Expectation,
+    launch: &[u8; 32],
+    spec: Option<&[u8; 32]>,
+) -> Result<(), Wrong> {
+    let wrong = |error| Err(Wrong::Event(error));
+    let named = |name: &'static str| ours.iter().filter(move |claim| claim.name == name);
+    let launches = named(LAUNCH_EVENT).count();
+    if launches > 1 {
+        return wrong(EventLogError::LaunchRepeated(launches));
+    }
+    if ours.first().is_none_or(|first| first.name != LAUNCH_EVENT) {
+        return Err(Wrong::Order);
+    }
+    if !named(LAUNCH_EVENT).all(|event| event.payload == launch) {
+        return wrong(EventLogError::LaunchPayload);
+    }
+    let purpose = expectation.purpose;
+    match (purpose.follows_job_start(), named(JOB_START_EVENT).count()) {
+        (false, 0) => return Ok(()),
+        (false, _) => return wrong(EventLogError::JobStartEarly(purpose)),
+        (true, 0) => return wrong(EventLogError::JobStartMissing(purpose)),
+        (true, 1) => {}
+        (true, count) => return wrong(EventLogError::JobStartRepeated(count)),
+    }
+    let agrees = spec.is_some_and(|spec| named(JOB_START_EVENT).all(|it| it.payload == spec));
+    if agrees { Ok(()) } else { wrong(EventLogError::JobStartPayload) }
+}
+
+fn is_ours(name: &str) -> bool {
+    name == LAUNCH_EVENT || name == JOB_START_EVENT
+}
