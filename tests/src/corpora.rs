@@ -28,6 +28,7 @@ const DECODERS: &[(&str, Decoder)] = &[
     ("evidence_claims", sealtune_evidence::claims::fuzz_claims),
     ("evidence_collateral", sealtune_evidence::collateral::fuzz_collateral),
     ("evidence_collateral_answers", sealtune_evidence::collateral::answers::fuzz_answers),
+    ("evidence_collateral_gpu", sealtune_evidence::collateral::nvidia::fuzz_gpu_answers),
     ("evidence_collateral_memory", sealtune_evidence::collateral::memory::fuzz_collateral_memory),
     ("evidence_event_log", sealtune_evidence::event_log::fuzz_event_log),
     ("evidence_launch", sealtune_evidence::launch::fuzz_launch),

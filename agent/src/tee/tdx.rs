@@ -84,8 +84,7 @@ impl Tdx {
             })
             .await;
         }
-        let report =
-            blocking(TeeError::Quote, move || get_report(&device, &report_data)).await?;
+        let report = blocking(TeeError::Quote, move || get_report(&device, &report_data)).await?;
         qgs::quote(&report).await.map(trimmed).map_err(TeeError::Quote)
     }
 

@@ -3,9 +3,13 @@
 //! Who brings it does not matter for its truth (it is signed), but for its age it does: [`memory`] keeps what was seen
 //! from falling, [`urls`] and [`answers`] say where to ask and what the answers are. Nothing here opens a connection.
 
+mod amd;
 pub mod answers;
 mod codes;
+mod facts;
+mod inquiry;
 pub mod memory;
+pub mod nvidia;
 mod subject;
 pub mod urls;
 
@@ -15,11 +19,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::fixed_hex::{FixedHex, Hex32, HexBytes};
 
+pub use amd::SnpInquiry;
 pub use answers::{Answer, Answers};
 pub use codes::Code;
-pub use memory::{CollateralFacts, CollateralMemory, RolledBack};
+pub use facts::{AmdFacts, Brought, Facts};
+pub use inquiry::{Ask, Inquiry, IntelInquiry, Method, Next};
+pub use memory::{AmdRolledBack, CollateralFacts, CollateralMemory, RolledBack};
+pub use nvidia::GpuInquiry;
 pub use subject::{Fmspc, PckCa, QuoteSubject};
-pub use urls::{AmdUrls, IntelUrls, ServiceBase, Update};
+pub use urls::{IntelUrls, ServiceBase, Services, Update};
 
 /// Why collateral cannot be asked for, read or remembered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,7 +45,15 @@ pub enum CollateralError {
     #[error("accept the memory of collateral: {0}")]
     MemoryField(&'static str),
     #[error("name the machine's certificate at AMD: {0}")]
-    Amd(&'static str),
+    Amd(String),
+    #[error("find out of which processor the report is")]
+    Product,
+    #[error("fetch a VLEK's certificate: AMD hands it to the cloud provider only")]
+    Vlek,
+    #[error("find out what the GPUs' evidence needs: {0}")]
+    Gpu(&'static str),
+    #[error("accept an OCSP response: its nonce is another request's")]
+    OcspNonce,
 }
 
 impl CollateralError {
@@ -50,6 +66,10 @@ impl CollateralError {
             Self::MemoryUnreadable(_) => Code::MemoryUnreadable,
             Self::MemoryField(_) => Code::MemoryField,
             Self::Amd(_) => Code::Amd,
+            Self::Product => Code::Product,
+            Self::Vlek => Code::Vlek,
+            Self::Gpu(_) => Code::Gpu,
+            Self::OcspNonce => Code::OcspNonce,
         }
     }
 

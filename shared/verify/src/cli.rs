@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use sealtune_evidence::{
     FixedHex, Hex16, Hex32, Purpose,
-    collateral::{ServiceBase, Update, urls::INTEL_PCS},
+    collateral::{
+        ServiceBase, Update,
+        urls::{AMD_KDS, INTEL_PCS, NVIDIA_OCSP, NVIDIA_RIM},
+    },
     time::parse_rfc3339,
 };
 
@@ -99,19 +102,18 @@ pub struct JudgeOptions {
     /// Root certificate of a SIMULATED platform (DER or PEM); every verdict then says SIMULATED
     #[arg(long, value_name = "FILE")]
     pub simulated_root: Option<PathBuf>,
-    /// Collateral: a file of yours, or `fetch` or `early` to ask a service now; without it, that of the sender is used
+    /// Collateral: a file of yours for TDX; `fetch` or `early` asks Intel, AMD and NVIDIA now for what the evidence needs;
+    /// without it, that of the sender is used
     #[arg(long, value_name = "FILE|fetch|early", value_parser = parse_collateral)]
     pub collateral: Option<CollateralSource>,
-    /// Certificates and revocation list for SEV-SNP: a file of yours; without it, those of the sender are used
+    /// Certificates and revocation list for SEV-SNP: a file of yours; without it, what was fetched or those of the sender
     #[arg(long, value_name = "FILE")]
     pub snp_collateral: Option<PathBuf>,
-    /// RIM files and OCSP responses for GPUs: a file of yours; without it, those of the sender are used
+    /// RIM files and OCSP responses for GPUs: a file of yours; without it, what was fetched or those of the sender
     #[arg(long, value_name = "FILE")]
     pub gpu_collateral: Option<PathBuf>,
-    /// Whom to ask: Intel, or a cache (PCCS)
-    #[arg(long, value_name = "URL", env = "SEALTUNE_COLLATERAL_SERVICE", default_value = INTEL_PCS,
-          value_parser = parse_service)]
-    pub collateral_service: ServiceBase,
+    #[command(flatten)]
+    pub services: ServiceOptions,
     /// Where to remember how new collateral was; without it: sealtune/collateral-memory.json in your state directory. What
     /// manifests said is kept beside it, in release-memory.json
     #[arg(long, value_name = "FILE")]
@@ -125,6 +127,27 @@ pub struct JudgeOptions {
     /// Judge at this time, like 2026-11-22T10:00:00Z or in seconds since 1970; something of yours must prove it
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub at: Option<u64>,
+}
+
+/// Whom to ask with `--collateral fetch`.
+#[derive(Debug, Args)]
+pub struct ServiceOptions {
+    /// Whom to ask about TDX: Intel, or a cache (PCCS)
+    #[arg(long, value_name = "URL", env = "SEALTUNE_COLLATERAL_SERVICE", default_value = INTEL_PCS,
+          value_parser = parse_service)]
+    pub collateral_service: ServiceBase,
+    /// Whom to ask about SEV-SNP: AMD, or a cache of its key service (KDS)
+    #[arg(long, value_name = "URL", env = "SEALTUNE_SNP_SERVICE", default_value = AMD_KDS,
+          value_parser = parse_service)]
+    pub snp_service: ServiceBase,
+    /// Whom to ask for the RIM files of GPUs
+    #[arg(long, value_name = "URL", env = "SEALTUNE_RIM_SERVICE", default_value = NVIDIA_RIM,
+          value_parser = parse_service)]
+    pub rim_service: ServiceBase,
+    /// Whom to ask whether certificates of GPUs and RIM files are revoked
+    #[arg(long, value_name = "URL", env = "SEALTUNE_OCSP_SERVICE", default_value = NVIDIA_OCSP,
+          value_parser = parse_service)]
+    pub ocsp_service: ServiceBase,
 }
 
 #[derive(Debug, Args)]
@@ -268,6 +291,10 @@ mod tests {
         assert!(!line("start", &["--job", "33"]));
         assert!(line("offer", &["--collateral-service", "https://pccs.example:8081"]));
         assert!(!line("offer", &["--collateral-service", "http://pccs.example"]));
+        for option in ["--snp-service", "--rim-service", "--ocsp-service"] {
+            assert!(line("offer", &[option, "http://127.0.0.1:4000"]), "{option}");
+            assert!(!line("offer", &[option, "http://cache.example"]), "{option}");
+        }
         assert!(!line("offer", &["--memory", "m", "--no-memory"]));
         assert!(!line("offer", &["--manifest", "m"]) && !line("offer", &["--release-keys", "k"]));
         assert!(line("offer", &["--manifest", "m", "--manifest", "n", "--release-keys", "k"]));

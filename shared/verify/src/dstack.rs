@@ -22,7 +22,7 @@ pub(crate) fn run(
     let bundle = report.as_bundle();
     let parts = [Part { name: "", bundle: &bundle }];
     let verdicts = judge
-        .with_collateral_for(&bundle)?
+        .with_collateral_for(&[&bundle])?
         .judge(&parts, |context| appraise_dstack(&report, Some(&command.report_data.0), context))?;
     verdicts.report(json)
 }

@@ -30,7 +30,7 @@ pub(crate) fn run(
     }
     let parts = [Part { name: "", bundle: &bundle }];
     let verdicts = judge
-        .with_collateral_for(&bundle)?
+        .with_collateral_for(&[&bundle])?
         .judge(&parts, |context| appraise(&bundle, &expectation, context).verdict)?;
     verdicts.report(json)
 }

@@ -179,7 +179,12 @@ impl Failure {
             Self::Evidence { .. }
             | Self::Dstack { .. }
             | Self::Receipt { .. }
-            | Self::Fetch(CollateralError::Subject(_)) => 1,
+            | Self::Fetch(
+                CollateralError::Subject(_)
+                | CollateralError::Amd(_)
+                | CollateralError::Product
+                | CollateralError::Gpu(_),
+            ) => 1,
             Self::Read { .. }
             | Self::Fetch(_)
             | Self::Unreachable { .. }

@@ -3,16 +3,14 @@
 
 use std::time::Duration;
 
-use sealtune_evidence::collateral::{Answer, ServiceBase, answers::MAX_BODY};
-use sealtune_verify::{Get, GetError};
+use sealtune_evidence::collateral::{Answer, Ask, Method};
+use sealtune_verify::{Http, HttpError};
 use ureq::{
     Agent,
     tls::{RootCerts, TlsConfig},
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Caches write the root's list as hex.
-const MOST: u64 = 2 * MAX_BODY as u64;
 
 pub(crate) struct Client {
     through_proxy: Agent,
@@ -40,14 +38,20 @@ impl Client {
     }
 }
 
-impl Get for Client {
-    fn get(&self, url: &str) -> Result<Answer, GetError> {
-        let failed = |error: ureq::Error| GetError(error.to_string());
-        let agent = if is_local(url) { &self.direct } else { &self.through_proxy };
-        let mut response = agent.get(url).call().map_err(failed)?;
+impl Http for Client {
+    fn ask(&self, ask: &Ask) -> Result<Answer, HttpError> {
+        let failed = |error: ureq::Error| HttpError(error.to_string());
+        let agent = if ask.is_plain() { &self.direct } else { &self.through_proxy };
+        let response = match &ask.method {
+            Method::Get => agent.get(&ask.url).call(),
+            Method::Post { content_type, body } => {
+                agent.post(&ask.url).content_type(*content_type).send(body.as_slice())
+            }
+        };
+        let mut response = response.map_err(failed)?;
         let status = response.status().as_u16();
         if status != 200 {
-            return Err(GetError(format!("status {status}")));
+            return Err(HttpError(format!("status {status}")));
         }
         let headers = response
             .headers()
@@ -56,15 +60,8 @@ impl Get for Client {
                 Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
             })
             .collect();
-        let body = response.body_mut().with_config().limit(MOST).read_to_vec().map_err(failed)?;
+        let limit = u64::try_from(ask.most).unwrap_or(u64::MAX);
+        let body = response.body_mut().with_config().limit(limit).read_to_vec().map_err(failed)?;
         Ok(Answer { headers, body })
     }
-}
-
-/// Plain http to a loopback address; the rule is that of [`ServiceBase`].
-fn is_local(url: &str) -> bool {
-    let end = url.match_indices('/').nth(2).map_or(url.len(), |(place, _)| place);
-    url.get(..end)
-        .and_then(|base| ServiceBase::parse(base).ok())
-        .is_some_and(|base| base.is_plain())
 }

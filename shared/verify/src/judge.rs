@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use sealtune_evidence::{
     Anchors, Collateral, Context, EvidenceBundle, JudgeTime, Policy, Verdict,
-    collateral::{Code, CollateralFacts, CollateralMemory, ServiceBase, Update},
+    collateral::{Brought, Code, CollateralMemory, Facts, Services},
     nvidia::NvidiaCollateral,
     snp::SnpCollateral,
     verdict::Findings,
@@ -12,19 +12,20 @@ use sealtune_evidence::{
 use serde::Serialize;
 
 use crate::{
-    Get, Report, Surroundings,
+    Report, Surroundings,
     cli::{CollateralSource, JudgeOptions},
     failure::Failure,
     input,
     memory_file::MemoryFile,
-    online,
-    releases::{Releases, Trust},
+    online::Online,
+    releases::{ReleaseFiles, Releases, Trust},
 };
 
 /// A part of what is judged, with what its claims are prefixed by.
-pub(crate) struct Part<'a> {
-    pub(crate) name: &'static str,
-    pub(crate) bundle: &'a EvidenceBundle,
+#[derive(Debug, Clone, Copy)]
+pub struct Part<'a> {
+    pub name: &'static str,
+    pub bundle: &'a EvidenceBundle,
 }
 
 /// Everything that [`JudgeOptions`] names.
@@ -32,16 +33,21 @@ pub(crate) struct Judge<'a> {
     policy: Policy,
     trust: Trusted,
     anchors: Anchors,
-    /// The user's own.
-    collateral: Option<Collateral>,
-    snp_collateral: Option<SnpCollateral>,
-    gpu_collateral: Option<NvidiaCollateral>,
+    own: Own,
     /// Set until it is done.
-    fetch: Option<(&'a dyn Get, ServiceBase, Update)>,
-    /// Fetched collateral is of today: it says nothing about another time.
-    fetched: bool,
+    online: Option<Online<'a>>,
+    /// Of today: it says nothing about another time.
+    fetched: Own,
     memory: Option<PathBuf>,
     now: u64,
+}
+
+/// Collateral that is not the sender's.
+#[derive(Default)]
+pub(crate) struct Own {
+    pub(crate) intel: Option<Collateral>,
+    pub(crate) amd: Option<SnpCollateral>,
+    pub(crate) gpu: Option<NvidiaCollateral>,
 }
 
 /// Releases are trusted for a time: what was good then may have been revoked since.
@@ -70,21 +76,36 @@ impl<'a> Judge<'a> {
         let policy = input::policy(options)?;
         let simulated_root =
             options.simulated_root.as_deref().map(input::certificate).transpose()?;
-        let (mut collateral, mut fetch) = (None, None);
+        let (mut intel, mut online) = (None, None);
         match &options.collateral {
             None => {}
-            Some(CollateralSource::File(path)) => collateral = Some(input::collateral(path)?),
+            Some(CollateralSource::File(path)) => intel = Some(input::collateral(path)?),
             Some(CollateralSource::Fetch(update)) => {
                 let http = surroundings.http.ok_or(Failure::NoClient)?;
-                fetch = Some((http, options.collateral_service.clone(), *update));
+                let services = Services {
+                    intel: options.services.collateral_service.clone(),
+                    amd: options.services.snp_service.clone(),
+                    rim: options.services.rim_service.clone(),
+                    ocsp: options.services.ocsp_service.clone(),
+                };
+                online = Some(Online { http, services, update: *update });
             }
         }
+        let amd = options.snp_collateral.as_deref().map(input::snp_collateral).transpose()?;
+        let gpu = options.gpu_collateral.as_deref().map(input::gpu_collateral).transpose()?;
         let memory = match (&options.memory, options.no_memory) {
             (_, true) => None,
             (Some(path), false) => Some(path.clone()),
             (None, false) => surroundings.memory.cloned(),
         };
-        let releases = Releases::read(options, memory.as_deref())?;
+        let pinned = [&options.layer, &options.os_image, &options.compose_hash];
+        let releases = Releases::read(ReleaseFiles {
+            manifests: &options.manifest,
+            keys: options.release_keys.as_deref(),
+            references: &options.reference,
+            pinned: pinned.into_iter().flatten().copied().collect(),
+            collateral_memory: memory.as_deref(),
+        })?;
         let trust = match options.at {
             None => Trusted { now: releases.at(JudgeTime::Now(surroundings.now))?, at: None },
             Some(at) => Trusted {
@@ -96,28 +117,22 @@ impl<'a> Judge<'a> {
             policy,
             trust,
             anchors: Anchors { simulated_root, ..Anchors::default() },
-            collateral,
-            snp_collateral: options
-                .snp_collateral
-                .as_deref()
-                .map(input::snp_collateral)
-                .transpose()?,
-            gpu_collateral: options
-                .gpu_collateral
-                .as_deref()
-                .map(input::gpu_collateral)
-                .transpose()?,
-            fetched: fetch.is_some(),
-            fetch,
+            own: Own { intel, amd, gpu },
+            online,
+            fetched: Own::default(),
             memory,
             now: surroundings.now,
         })
     }
 
-    /// Asks the service, if the user said so.
-    pub(crate) fn with_collateral_for(mut self, bundle: &EvidenceBundle) -> Result<Self, Failure> {
-        if let Some((http, base, update)) = self.fetch.take() {
-            self.collateral = Some(online::collateral(http, &base, update, &bundle.quote.0)?);
+    /// Asks the services, if the user said so. The bundles are of one boot.
+    pub(crate) fn with_collateral_for(
+        mut self,
+        bundles: &[&EvidenceBundle],
+    ) -> Result<Self, Failure> {
+        if let Some(online) = self.online.take() {
+            let gpu = self.policy.rules.gpu;
+            self.fetched = online.fetch(bundles, &self.own, &self.anchors, gpu)?;
         }
         Ok(self)
     }
@@ -146,27 +161,29 @@ impl<'a> Judge<'a> {
     }
 
     fn context<'b>(&'b self, time: JudgeTime, trust: &'b Trust) -> Context<'b> {
-        let of_this_time = matches!(time, JudgeTime::Now(_)) || !self.fetched;
+        let of_today = matches!(time, JudgeTime::Now(_));
+        let Own { intel, amd, gpu } = &self.fetched;
         Context {
             policy: &self.policy,
             references: &trust.references,
             anchors: &self.anchors,
-            collateral: self.collateral.as_ref().filter(|_| of_this_time),
-            snp_collateral: self.snp_collateral.as_ref(),
-            gpu_collateral: self.gpu_collateral.as_ref(),
+            collateral: self.own.intel.as_ref().or(intel.as_ref().filter(|_| of_today)),
+            snp_collateral: self.own.amd.as_ref().or(amd.as_ref().filter(|_| of_today)),
+            gpu_collateral: self.own.gpu.as_ref().or(gpu.as_ref().filter(|_| of_today)),
             time,
         }
     }
 
     /// Holds the collateral of every part against the memory, and keeps what is newer. Simulated platforms leave no trace.
     fn remember(&self, parts: &[Part<'_>], verdict: &mut Verdict) -> Result<(), Failure> {
+        let brought = Brought {
+            intel: self.own.intel.as_ref().or(self.fetched.intel.as_ref()),
+            amd: self.own.amd.as_ref().or(self.fetched.amd.as_ref()),
+        };
         let facts: Vec<_> = parts
             .iter()
             .filter_map(|part| {
-                let collateral = self.collateral.as_ref().or(part.bundle.collateral.as_ref())?;
-                let quote = &part.bundle.quote.0;
-                let facts =
-                    CollateralFacts::of_hardware(quote, collateral, &self.anchors, self.now)?;
+                let facts = Facts::of_hardware(part.bundle, brought, &self.anchors, self.now)?;
                 Some((part.name, facts))
             })
             .collect();

@@ -1,6 +1,6 @@
 //! The verifier's program: judges evidence and receipts offline, with what its user brings.
 //!
-//! The library opens files and nothing else; connections are made by whoever gives it a [`Get`]. Nothing of the agent or
+//! The library opens files and nothing else; connections are made by whoever gives it a [`Http`]. Nothing of the agent or
 //! the supervisor is in it.
 #![forbid(unsafe_code)]
 
@@ -25,7 +25,9 @@ use clap::CommandFactory as _;
 pub use catalogue::all_codes;
 pub use cli::{Arguments, Command};
 pub use failure::Failure;
-pub use online::{Get, GetError};
+pub use judge::Part;
+pub use online::{Http, HttpError};
+pub use releases::{ReleaseFiles, Releases, Trust};
 
 /// What a run depends on besides its command line.
 #[derive(Clone, Copy)]
@@ -33,7 +35,7 @@ pub struct Surroundings<'a> {
     /// The clock, in seconds since 1970.
     pub now: u64,
     /// Makes connections; a program without it judges with files only.
-    pub http: Option<&'a dyn Get>,
+    pub http: Option<&'a dyn Http>,
     /// Where collateral is remembered unless the command line says otherwise; what manifests said is kept beside it.
     pub memory: Option<&'a PathBuf>,
 }

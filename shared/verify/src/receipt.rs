@@ -43,8 +43,11 @@ pub(crate) fn run(
         Part { name: "receipt.", bundle: &evidence.receipt },
     ];
     parts.extend(evidence.offer.as_ref().map(|bundle| Part { name: "offer.", bundle }));
+    // The newest first: what is asked for follows from it.
+    let mut bundles = vec![&evidence.receipt, &evidence.start];
+    bundles.extend(&evidence.offer);
     let verdicts = judge
-        .with_collateral_for(&evidence.receipt)?
+        .with_collateral_for(&bundles)?
         .judge(&parts, |context| verify_package(&package, &request, context).verdict)?;
     verdicts.report(json)
 }

@@ -20,7 +20,6 @@ use sealtune_evidence::{
 };
 
 use crate::{
-    cli::JudgeOptions,
     failure::Failure,
     input,
     judge::Part,
@@ -31,59 +30,102 @@ const MAX_KEYS_BYTES: usize = 64 * 1024;
 /// Beside the memory of collateral.
 const MEMORY_NAME: &str = "release-memory.json";
 
+#[derive(Debug)]
 struct Named {
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
-/// Everything about releases that the command line names.
-pub(crate) struct Releases {
+/// What the user has of releases.
+#[derive(Debug, Clone, Default)]
+pub struct ReleaseFiles<'a> {
+    pub manifests: &'a [PathBuf],
+    pub keys: Option<&'a Path>,
+    pub references: &'a [PathBuf],
+    /// Digests that he trusts besides: roots of layers, dstack images and compose files.
+    pub pinned: Vec<Hex32>,
+    /// Where collateral is remembered; what manifests said is kept beside it.
+    pub collateral_memory: Option<&'a Path>,
+}
+
+/// The same, read.
+#[derive(Debug)]
+pub struct Releases {
     /// Given whenever there are manifests.
     keys: Option<TrustedKeys>,
     manifests: Vec<Named>,
     references: Vec<Named>,
-    /// Digests that the user trusts besides: roots of layers, dstack images and compose files.
     pinned: Vec<Hex32>,
     memory: Option<PathBuf>,
 }
 
 /// What is trusted at one time, and because of whom.
-#[derive(Default)]
-pub(crate) struct Trust {
-    pub(crate) references: Vec<ReferenceValues>,
+#[derive(Debug, Default)]
+pub struct Trust {
+    pub references: Vec<ReferenceValues>,
     vouchers: Vec<Voucher>,
+    /// What must not be used any more.
+    memory: ReleaseMemory,
     /// Why nothing is.
     refused: Option<(Code, String)>,
 }
 
+#[derive(Debug)]
 enum Voucher {
-    Manifest { release: String, said: String },
+    Manifest { release: String, said: String, acpi: Acpi },
     Own { release: String },
 }
 
+/// What a manifest states of its kernels. Stated, not measured: no verdict turns on it.
+#[derive(Debug, Clone, Copy)]
+enum Acpi {
+    KeptAway,
+    NotKeptAway,
+}
+
+impl Acpi {
+    fn of(manifest: &Manifest) -> Self {
+        let kept_away = manifest.images.iter().all(|image| image.aml_sandbox);
+        if kept_away { Self::KeptAway } else { Self::NotKeptAway }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::KeptAway => ", ACPI code kept away",
+            Self::NotKeptAway => "",
+        }
+    }
+
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::KeptAway => {
+                "the reference values are this manifest's; it states that the kernel keeps the host's ACPI code away from \
+                 private memory"
+            }
+            Self::NotKeptAway => {
+                "the reference values are this manifest's; it states no guard against the host's ACPI code"
+            }
+        }
+    }
+}
+
 impl Releases {
-    pub(crate) fn read(
-        options: &JudgeOptions,
-        collateral_memory: Option<&Path>,
-    ) -> Result<Self, Failure> {
-        let keys = options.release_keys.as_deref().map(|path| {
+    pub fn read(files: ReleaseFiles<'_>) -> Result<Self, Failure> {
+        let keys = files.keys.map(|path| {
             TrustedKeys::parse(&input::read(path, MAX_KEYS_BYTES)?)
                 .map_err(Failure::of(path, |path, source| Failure::Manifest { path, source }))
         });
         Ok(Self {
             keys: keys.transpose()?,
-            manifests: read_all(&options.manifest, MAX_MANIFEST_BYTES)?,
-            references: read_all(&options.reference, MAX_REFERENCE_BYTES)?,
-            pinned: [&options.layer, &options.os_image, &options.compose_hash]
-                .into_iter()
-                .flatten()
-                .copied()
-                .collect(),
-            memory: collateral_memory.map(|path| path.with_file_name(MEMORY_NAME)),
+            manifests: read_all(files.manifests, MAX_MANIFEST_BYTES)?,
+            references: read_all(files.references, MAX_REFERENCE_BYTES)?,
+            pinned: files.pinned,
+            memory: files.collateral_memory.map(|path| path.with_file_name(MEMORY_NAME)),
         })
     }
 
-    pub(crate) fn at(&self, time: JudgeTime) -> Result<Trust, Failure> {
+    /// At the clock, what manifests say is held against everything seen before, and remembered.
+    pub fn at(&self, time: JudgeTime) -> Result<Trust, Failure> {
         let manifests = self.verify(time.seconds())?;
         let all: Vec<_> = manifests.iter().collect();
         let memory = match time {
@@ -141,7 +183,7 @@ impl Releases {
         manifests: &[VerifiedManifest],
         memory: &ReleaseMemory,
     ) -> Result<Trust, Failure> {
-        let mut trust = Trust::default();
+        let mut trust = Trust { memory: memory.clone(), ..Trust::default() };
         let mut vouched: Vec<Vec<ReferenceValues>> =
             manifests.iter().map(|one| one.reference_values().cloned().collect()).collect();
         let mut own = Vec::new();
@@ -211,11 +253,13 @@ impl Voucher {
         let said = manifest.manifest();
         Self::Manifest {
             release: said.release.clone(),
+            acpi: Acpi::of(said),
             said: format!(
-                "{} (number {}, edition {}), signed by {}",
+                "{} (number {}, edition {}){}, signed by {}",
                 said.release,
                 said.number,
                 said.edition,
+                Acpi::of(said).word(),
                 manifest.signers().join(", ")
             ),
         }
@@ -223,8 +267,13 @@ impl Voucher {
 }
 
 impl Trust {
+    /// Why something that you trust besides must not be used any more.
+    pub fn revocation(&self, digest: &Hex32) -> Option<&str> {
+        self.memory.revocation(digest.as_bytes())
+    }
+
     /// Who vouched for the releases that the verdict found.
-    pub(crate) fn findings(&self, parts: &[Part<'_>], verdict: &Verdict) -> Findings {
+    pub fn findings(&self, parts: &[Part<'_>], verdict: &Verdict) -> Findings {
         let mut findings = Findings::default();
         if let Some((code, reason)) = &self.refused {
             findings.refuse("release-manifest", "", *code, reason);
@@ -233,9 +282,8 @@ impl Trust {
         let mut own = BTreeSet::new();
         for voucher in &self.vouchers {
             match voucher {
-                Voucher::Manifest { release, said } if found.contains(release.as_str()) => {
-                    let text = "the reference values are this manifest's";
-                    findings.affirm("release-manifest", said, "release keys", text);
+                Voucher::Manifest { release, said, acpi } if found.contains(release.as_str()) => {
+                    findings.affirm("release-manifest", said, "release keys", acpi.sentence());
                 }
                 Voucher::Own { release }
                     if found.contains(release.as_str()) && own.insert(release) =>

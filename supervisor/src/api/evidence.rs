@@ -35,7 +35,9 @@ async fn ask(
         return Err(ApiError::bad_request("understand the agent's answer"));
     };
     let row = shared.context.store.vm(vm).await?;
-    let bundle = shared.context.tee.bundle(&row.definition, &evidence)?;
+    let mut bundle = shared.context.tee.bundle(&row.definition, &evidence)?;
+    shared.context.collateral.ready(&bundle).await;
+    shared.context.collateral.attach(&mut bundle);
     let bytes = bundle.to_bytes().map_err(|_| crate::vm::tee::TeeError::AgentEvidence)?;
     Ok((String::from_utf8_lossy(&bytes).into_owned(), bundle.digest().to_string()))
 }

@@ -7,9 +7,13 @@ use serde::Serialize;
 
 use super::{
     Output,
-    session::{ProviderOption, TrustOptions},
+    session::{ProviderOption, StateOption, TrustOptions},
 };
-use crate::client::{CliError, ClientError, Exit, files, random_nonce, trust};
+use crate::client::{
+    CliError, ClientError, Exit,
+    collateral::{self, Fresh},
+    files, now, random_nonce, trust,
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -32,6 +36,8 @@ pub(crate) struct AttestArgs {
     #[arg(long, value_name = "ROOT")]
     image: Vec<Hex<32>>,
     #[command(flatten)]
+    state: StateOption,
+    #[command(flatten)]
     trust: TrustOptions,
 }
 
@@ -43,14 +49,22 @@ struct Attested<'a> {
 }
 
 pub(crate) async fn run(args: AttestArgs, output: &Output) -> Result<(), CliError> {
-    let trust = args.trust.load()?;
+    let trust = args.trust.load(&args.state)?;
     let nonce = match args.nonce {
         Some(nonce) => nonce,
         None => random_nonce()?,
     };
     let bytes = args.provider.connect(None, None)?.attestation(nonce).await?;
     files::replace_private(&args.out, &bytes)?;
-    let judged = trust::judge_identity(&trust, &bytes, nonce, &args.image)?;
+    let bundle = trust::parse(&bytes)?;
+    let asked_at = now();
+    let fresh = Fresh::newest(&trust, &[&bundle], asked_at).await;
+    fresh.note(output.progress());
+    let mut judged = trust::judge_identity(&trust, &bundle, &fresh, nonce, &args.image);
+    let memory = args.state.records()?.collateral_memory_path();
+    let parts = [("", &bundle)];
+    let verdict = &mut judged.appraisal.verdict;
+    collateral::remember(&memory, &trust, &parts, &fresh, asked_at, verdict)?;
     let verdict = &judged.appraisal.verdict;
     let attested = Attested { nonce, evidence: &args.out, verdict };
     output.answer(&attested, || {

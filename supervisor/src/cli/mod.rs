@@ -162,7 +162,7 @@ async fn run(command: Command, output: &Output) -> Result<(), CliError> {
         Command::Content(command) => content::run(command, output).await,
         Command::Job(command) => job::run(command, output).await,
         Command::Submit(args) => job::submit(*args, output).await,
-        Command::Receipt(command) => receipt::run(command, output),
+        Command::Receipt(command) => receipt::run(command, output).await,
         Command::Attest(args) => attest::run(args, output).await,
         Command::Vm(command) => vm::run(command, output).await,
         #[cfg(feature = "daemon")]

@@ -29,7 +29,7 @@ pub(crate) enum ReceiptCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Each opening is a file of its own: whoever gets one learns that value and no other, and checks it with
-`sealtune-verify receipt receipt.json --opening FILE`. Works without a network.
+`sealtune-verify receipt receipt.json --opening FILE`. Works without a network, best with --offline.
 
 Examples:
   sealtune receipt open --job 0123456789abcdef0123456789abcdef --dir result/ --reference reference-values.json
@@ -62,21 +62,23 @@ struct Opened {
     file: PathBuf,
 }
 
-pub(crate) fn run(command: ReceiptCommand, output: &Output) -> Result<(), CliError> {
+pub(crate) async fn run(command: ReceiptCommand, output: &Output) -> Result<(), CliError> {
     match command {
-        ReceiptCommand::Open(args) => open(args, output),
+        ReceiptCommand::Open(args) => open(args, output).await,
     }
 }
 
-fn open(args: OpenArgs, output: &Output) -> Result<(), CliError> {
-    let trusted = args.trust.load()?;
+async fn open(args: OpenArgs, output: &Output) -> Result<(), CliError> {
+    let trusted = args.trust.load(&args.state)?;
+    let memory = args.state.records()?.collateral_memory_path();
     let owned =
         OwnedJob { job: Some(args.job), key: args.key, state: args.state, job_record: None };
     let (record, _) = owned.open()?;
     let destination = Destination { directory: args.dir };
     let bytes = files::read(&destination.receipt(), MAX_RECEIPT as u64)?;
-    let judged = receipts::judge(&trusted, &record, &bytes)?;
-    output.progress().note(trust::summary(&judged.verdict));
+    let progress = output.progress();
+    let judged = receipts::judge(&trusted, &record, &bytes, &memory, progress).await?;
+    progress.note(trust::summary(&judged.verdict));
     let statement = judged.accepted(&record)?;
 
     let from_result = FromResult::read(&destination, None);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use clap::Args;
-use sealtune_evidence::collateral::ServiceBase;
+use sealtune_evidence::collateral::{ServiceBase, Services};
 use sealtune_job::JobId;
 use sealtune_seal::OwnerKey;
 
@@ -47,22 +47,63 @@ pub(crate) struct SocketOption {
 
 #[derive(Debug, Args)]
 pub(crate) struct TrustOptions {
-    /// What evidence must show [default: the built-in policy `strict`]
-    #[arg(long, env = "SEALTUNE_POLICY", value_name = "FILE", help_heading = "Trust")]
+    /// What evidence must show: strict, 0g, dev, or a file [default: strict]
+    #[arg(long, env = "SEALTUNE_POLICY", value_name = "NAME|FILE", help_heading = "Trust")]
     pub(crate) policy: Option<PathBuf>,
 
-    /// Reference values of a release that you trust (repeatable); without them nothing is accepted
+    /// Reference values of a release that you trust (repeatable); without them or a manifest nothing is accepted
     #[arg(long, env = "SEALTUNE_REFERENCE", value_name = "FILE", help_heading = "Trust")]
     pub(crate) reference: Vec<PathBuf>,
 
-    /// Collateral that you fetched yourself [default: for a release, what Intel says now; else what the evidence brings]
+    /// Manifest of a release, signed by holders of --release-keys (repeatable)
+    #[arg(
+        long,
+        env = "SEALTUNE_MANIFEST",
+        value_name = "FILE",
+        requires = "release_keys",
+        help_heading = "Trust"
+    )]
+    pub(crate) manifest: Vec<PathBuf>,
+
+    /// The keys that may release, and how many holders must have signed
+    #[arg(long, env = "SEALTUNE_RELEASE_KEYS", value_name = "FILE", help_heading = "Trust")]
+    pub(crate) release_keys: Option<PathBuf>,
+
+    /// Collateral that you fetched yourself [default: what Intel says now; if nobody answers, what the evidence brings]
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
     pub(crate) collateral: Option<PathBuf>,
 
-    /// Whom to ask for collateral [default: Intel]
+    /// The same for SEV-SNP: AMD's certificates and revocation list
+    #[arg(long, value_name = "FILE", help_heading = "Trust")]
+    pub(crate) snp_collateral: Option<PathBuf>,
+
+    /// The same for GPUs: NVIDIA's RIM files and OCSP responses
+    #[arg(long, value_name = "FILE", help_heading = "Trust")]
+    pub(crate) gpu_collateral: Option<PathBuf>,
+
+    /// Ask nobody for collateral: judge with what you and the evidence bring
+    #[arg(long, help_heading = "Trust")]
+    pub(crate) offline: bool,
+
+    /// Whom to ask about TDX [default: Intel]
     #[arg(long, env = "SEALTUNE_COLLATERAL_SERVICE", value_name = "URL", help_heading = "Trust",
           value_parser = service)]
     pub(crate) collateral_service: Option<ServiceBase>,
+
+    /// Whom to ask about SEV-SNP [default: AMD]
+    #[arg(long, env = "SEALTUNE_SNP_SERVICE", value_name = "URL", help_heading = "Trust",
+          value_parser = service)]
+    pub(crate) snp_service: Option<ServiceBase>,
+
+    /// Whom to ask for the RIM files of GPUs [default: NVIDIA]
+    #[arg(long, env = "SEALTUNE_RIM_SERVICE", value_name = "URL", help_heading = "Trust",
+          value_parser = service)]
+    pub(crate) rim_service: Option<ServiceBase>,
+
+    /// Whom to ask whether certificates of GPUs are revoked [default: NVIDIA]
+    #[arg(long, env = "SEALTUNE_OCSP_SERVICE", value_name = "URL", help_heading = "Trust",
+          value_parser = service)]
+    pub(crate) ocsp_service: Option<ServiceBase>,
 
     /// Accept SIMULATED evidence under this root certificate: for tests, protects nothing
     #[arg(long, value_name = "FILE", help_heading = "Trust")]
@@ -74,14 +115,29 @@ fn service(text: &str) -> Result<ServiceBase, String> {
 }
 
 impl TrustOptions {
-    pub(crate) fn load(&self) -> Result<Trust, CliError> {
+    pub(crate) fn load(&self, state: &StateOption) -> Result<Trust, CliError> {
         Trust::load(&TrustFiles {
+            manifests: self.manifest.clone(),
+            release_keys: self.release_keys.clone(),
+            collateral_memory: Some(state.records()?.collateral_memory_path()),
             policy: self.policy.clone(),
             references: self.reference.clone(),
             simulated_root: self.simulated_root.clone(),
             collateral: self.collateral.clone(),
-            collateral_service: self.collateral_service.clone(),
+            snp_collateral: self.snp_collateral.clone(),
+            gpu_collateral: self.gpu_collateral.clone(),
+            services: (!self.offline).then(|| self.services()),
         })
+    }
+
+    fn services(&self) -> Services {
+        let usual = Services::default();
+        Services {
+            intel: self.collateral_service.clone().unwrap_or(usual.intel),
+            amd: self.snp_service.clone().unwrap_or(usual.amd),
+            rim: self.rim_service.clone().unwrap_or(usual.rim),
+            ocsp: self.ocsp_service.clone().unwrap_or(usual.ocsp),
+        }
     }
 }
 

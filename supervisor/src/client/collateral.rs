@@ -1,101 +1,128 @@
-//! Before data is released, the customer asks Intel himself how the provider's machine stands, and remembers how new the
-//! answer was: a provider could bring collateral that is valid and from before the hole that he uses.
+//! Before a customer believes evidence, he asks Intel, AMD and NVIDIA himself how the provider's machine stands, and
+//! remembers how new the answers were: a provider could bring collateral that is valid and from before the hole that he
+//! uses.
 //!
 //! Only for machines that are real: what does not verify, or leads to a simulated root, is asked about nowhere and leaves
-//! no trace. Where the service cannot be reached the provider's collateral serves, which must be younger than 24 hours.
+//! no trace. Where a service cannot be reached the provider's collateral serves, which in an offer must be younger than 24
+//! hours; GPUs are then judged by what the policy demands of RIM files and OCSP responses.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
 
 use sealtune_evidence::{
-    Collateral, EvidenceBundle, Verdict,
-    anchor::verify_quote,
+    Collateral, EvidenceBundle, Tee, Verdict,
+    anchor::{AnchorError, verify_quote},
     collateral::{
-        Answer, Answers, CollateralError, CollateralFacts, CollateralMemory, IntelUrls,
-        QuoteSubject, ServiceBase, Update, answers::MAX_BODY, memory::MAX_MEMORY_BYTES,
+        Brought, CollateralError, CollateralMemory, Facts, GpuInquiry, IntelInquiry, SnpInquiry,
+        Update, memory::MAX_MEMORY_BYTES,
     },
+    nvidia::NvidiaCollateral,
+    policy::GpuRule,
+    snp::SnpCollateral,
 };
 
-use super::{CliError, ClientError, Exit, files, trust::Trust};
+use super::{CliError, ClientError, Exit, Progress, files, inquiry, trust::Trust};
 
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Caches write the root's list as hex.
-const MOST: usize = 2 * MAX_BODY;
-
-/// Newer collateral than the sender's, or why there is none. `None`: nothing is to be asked.
-pub(crate) async fn newest(
-    trust: &Trust,
-    bundle: &EvidenceBundle,
-    now: u64,
-) -> Option<Result<Collateral, String>> {
-    if trust.collateral.is_some() || !is_worth_asking(trust, bundle, now) {
-        return None;
-    }
-    Some(fetch(&trust.service, &bundle.quote.0).await)
+/// What was fetched for some evidence; the rest is the customer's own or the sender's.
+#[derive(Debug, Default)]
+pub(crate) struct Fresh {
+    pub(crate) intel: Option<Collateral>,
+    pub(crate) amd: Option<SnpCollateral>,
+    pub(crate) gpu: Option<NvidiaCollateral>,
+    /// Whom nobody reached, and why.
+    pub(crate) failed: Vec<String>,
 }
 
-/// Whether the quote is of a real machine, as far as the sender's own collateral says; without any, nobody can know yet.
-fn is_worth_asking(trust: &Trust, bundle: &EvidenceBundle, now: u64) -> bool {
-    let Some(collateral) = &bundle.collateral else { return true };
-    verify_quote(&bundle.quote.0, collateral, &trust.anchors, now)
-        .is_ok_and(|verified| !verified.anchor.is_simulated())
-}
-
-/// The newest that Intel published for the machine of this quote.
-pub(crate) async fn fetch(service: &ServiceBase, quote: &[u8]) -> Result<Collateral, String> {
-    let subject = QuoteSubject::of(quote).map_err(|error| error.to_string())?;
-    let urls = IntelUrls::new(service, &subject, Update::Early);
-    let mut builder = reqwest::Client::builder()
-        .timeout(PATIENCE)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("sealtune/", env!("CARGO_PKG_VERSION")));
-    // Plain http is for this machine itself: past any proxy.
-    builder = if service.is_plain() { builder.no_proxy() } else { builder.https_only(true) };
-    let client = builder.build().map_err(|error| error.to_string())?;
-    let answers = Answers {
-        pck_crl: get(&client, &urls.pck_crl).await?,
-        tcb_info: get(&client, &urls.tcb_info).await?,
-        qe_identity: get(&client, &urls.qe_identity).await?,
-        root_crl: get(&client, &urls.root_crl).await?,
-        root_crl_form: urls.root_crl_form,
-    };
-    answers.into_collateral().map_err(|error| error.to_string())
-}
-
-async fn get(client: &reqwest::Client, url: &str) -> Result<Answer, String> {
-    let failed = |error: reqwest::Error| format!("fetch {url}: {}", error.without_url());
-    let mut response = client.get(url).send().await.map_err(failed)?;
-    if response.status() != reqwest::StatusCode::OK {
-        return Err(format!("fetch {url}: status {}", response.status().as_u16()));
-    }
-    let headers = response
-        .headers()
-        .iter()
-        .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
-        .collect();
-    let mut body = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(failed)? {
-        if body.len() + piece.len() > MOST {
-            return Err(format!("fetch {url}: more than {MOST} bytes"));
+impl Fresh {
+    /// Newer collateral than the sender's, where there is something to ask. The bundles are of one boot.
+    pub(crate) async fn newest(trust: &Trust, bundles: &[&EvidenceBundle], now: u64) -> Self {
+        let mut fresh = Self::default();
+        let Some(first) = bundles.first().filter(|first| is_worth_asking(trust, first, now)) else {
+            return fresh;
+        };
+        let Some(services) = &trust.services else { return fresh };
+        let quote = &first.quote.0;
+        match first.tee {
+            Tee::Tdx if trust.collateral.is_none() => {
+                let inquiry = IntelInquiry::new(&services.intel, Update::Early, quote);
+                fresh.intel = fresh.take(fetched(inquiry).await);
+            }
+            Tee::Snp if trust.snp_collateral.is_none() => {
+                let sent = bundles.iter().find_map(|bundle| bundle.snp_collateral.as_ref());
+                let inquiry = SnpInquiry::new(&services.amd, quote, sent, &trust.anchors.snp);
+                fresh.amd = fresh.take(fetched(inquiry).await);
+            }
+            Tee::Tdx | Tee::Snp => {}
         }
-        body.extend_from_slice(&piece);
+        if trust.policy.rules.gpu == GpuRule::Verified && trust.gpu_collateral.is_none() {
+            let roots = &trust.anchors.nvidia;
+            let inquiry = GpuInquiry::of_bundles(&services.rim, &services.ocsp, bundles, roots);
+            if let Some(inquiry) = inquiry {
+                fresh.gpu = fresh.take(fetched(Ok(inquiry)).await);
+            }
+        }
+        fresh
     }
-    Ok(Answer { headers, body })
+
+    fn take<D>(&mut self, answer: Result<D, inquiry::AskError>) -> Option<D> {
+        answer.map_err(|error| self.failed.push(error.to_string())).ok()
+    }
+
+    /// Says with whose collateral the verdict will be.
+    pub(crate) fn note(&self, progress: &Progress) {
+        for reason in &self.failed {
+            progress.note(format!("collateral: {reason}; judging with the provider's"));
+        }
+    }
+}
+
+async fn fetched<I: sealtune_evidence::collateral::Inquiry>(
+    inquiry: Result<I, CollateralError>,
+) -> Result<I::Document, inquiry::AskError> {
+    inquiry::all(inquiry?).await
+}
+
+/// Whether the evidence is of a real machine, as far as the sender's own collateral says; without any, nobody can know yet.
+fn is_worth_asking(trust: &Trust, bundle: &EvidenceBundle, now: u64) -> bool {
+    match bundle.tee {
+        Tee::Tdx | Tee::Dstack => {
+            let known = trust.collateral.as_ref().or(bundle.collateral.as_ref());
+            let Some(collateral) = known else { return true };
+            match verify_quote(&bundle.quote.0, collateral, &trust.anchors, now) {
+                Ok(verified) => !verified.anchor.is_simulated(),
+                // Old evidence of what is Intel's: new collateral may hold where the old one has ended.
+                Err(AnchorError::Time(_)) => trust.anchors.simulated_root.is_none(),
+                Err(_) => false,
+            }
+        }
+        Tee::Snp => bundle
+            .snp_collateral
+            .as_ref()
+            .is_none_or(|sent| sent.product(&sealtune_evidence::snp::Roots::amd()).is_some()),
+    }
 }
 
 /// Holds what a verdict rests on against the memory at `path`, adds what comes of it to the verdict, and keeps what is newer.
 pub(crate) fn remember(
     path: &Path,
     trust: &Trust,
-    bundle: &EvidenceBundle,
-    collateral: Option<&Collateral>,
+    parts: &[(&str, &EvidenceBundle)],
+    fresh: &Fresh,
     now: u64,
     verdict: &mut Verdict,
 ) -> Result<(), CliError> {
-    let Some(used) = collateral.or(trust.collateral.as_ref()).or(bundle.collateral.as_ref()) else {
-        return Ok(());
+    let brought = Brought {
+        intel: fresh.intel.as_ref().or(trust.collateral.as_ref()),
+        amd: fresh.amd.as_ref().or(trust.snp_collateral.as_ref()),
     };
-    let facts = CollateralFacts::of_hardware(&bundle.quote.0, used, &trust.anchors, now);
-    let Some(facts) = facts else { return Ok(()) };
+    let facts: Vec<_> = parts
+        .iter()
+        .filter_map(|(name, bundle)| {
+            Some((*name, Facts::of_hardware(bundle, brought, &trust.anchors, now)?))
+        })
+        .collect();
+    if facts.is_empty() {
+        return Ok(());
+    }
     files::make_parent(path)?;
     let lock_path = path.with_extension("lock");
     let _lock = OpenOptions::new()
@@ -114,7 +141,7 @@ pub(crate) fn remember(
     } else {
         CollateralMemory::default()
     };
-    let (findings, newest) = known.hold(vec![("", facts)]);
+    let (findings, newest) = known.hold(facts);
     if newest != known {
         files::replace_private(path, &newest.to_bytes().map_err(shown)?)?;
     }

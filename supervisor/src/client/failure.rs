@@ -143,6 +143,23 @@ impl From<sealtune_seal::canonical::CanonicalError> for CliError {
     }
 }
 
+impl From<sealtune_verify::Failure> for CliError {
+    fn from(error: sealtune_verify::Failure) -> Self {
+        let exit = match (&error, error.exit_code()) {
+            (sealtune_verify::Failure::Read { source, .. }, _)
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Exit::Usage
+            }
+            (_, 1) => Exit::No,
+            (_, 2) => Exit::Usage,
+            (_, 3) => Exit::Environment,
+            _ => Exit::Bug,
+        };
+        Self::new(exit, error.code(), error.fix(), &error)
+    }
+}
+
 impl From<sealtune_seal::release::ReleaseError> for CliError {
     fn from(error: sealtune_seal::release::ReleaseError) -> Self {
         Self::new(Exit::Usage, error.code(), error.fix(), &error)

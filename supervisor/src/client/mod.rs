@@ -3,7 +3,7 @@
 mod address;
 mod calls;
 mod clock;
-mod collateral;
+pub(crate) mod collateral;
 mod connection;
 pub(crate) mod dataset;
 #[cfg(test)]
@@ -18,6 +18,7 @@ mod frames;
 mod http;
 #[cfg(test)]
 mod http_tests;
+pub(crate) mod inquiry;
 pub(crate) mod journey;
 pub(crate) mod keys;
 pub(crate) mod openings;

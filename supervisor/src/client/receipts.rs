@@ -1,5 +1,7 @@
 //! The receipt of a job that was submitted from here: judged against the job's own record.
 
+use std::path::Path;
+
 use sealtune_content::ContentId;
 use sealtune_evidence::{Claims, Verdict};
 use sealtune_job::FailReason;
@@ -8,9 +10,11 @@ use sealtune_receipt::{
     statement::StreamEnd, verify_package,
 };
 use sealtune_seal::frames::FrameChain;
+use sealtune_verify::Part;
 
 use super::{
-    CliError, ClientError, Exit, JobRecord, clock,
+    CliError, ClientError, Exit, JobRecord, Progress, clock,
+    collateral::{self, Fresh},
     trust::{Trust, refusing_codes},
 };
 
@@ -37,10 +41,13 @@ pub(crate) enum Outcome {
     Failed(FailReason),
 }
 
-pub(crate) fn judge(
+/// With newer collateral than the sender's where there is any, which is held against the memory at `memory`.
+pub(crate) async fn judge(
     trust: &Trust,
     record: &JobRecord,
     bytes: &[u8],
+    memory: &Path,
+    progress: &Progress,
 ) -> Result<JudgedReceipt, CliError> {
     let package = ReceiptPackage::parse(bytes)?;
     let request = sealtune_receipt::Request {
@@ -51,7 +58,17 @@ pub(crate) fn judge(
         openings: vec![],
         result_sha256: None,
     };
-    let judged = verify_package(&package, &request, &trust.context(clock::now()));
+    let evidence = &package.evidence;
+    let mut parts = vec![("receipt.", &evidence.receipt), ("start.", &evidence.start)];
+    parts.extend(evidence.offer.as_ref().map(|bundle| ("offer.", bundle)));
+    let bundles: Vec<_> = parts.iter().map(|(_, bundle)| *bundle).collect();
+    let now = clock::now();
+    let fresh = Fresh::newest(trust, &bundles, now).await;
+    fresh.note(progress);
+    let mut judged = verify_package(&package, &request, &trust.context(&fresh, now));
+    let named: Vec<_> = parts.iter().map(|(name, bundle)| Part { name, bundle }).collect();
+    trust.vouch(&named, &request.layer_roots, &mut judged.verdict);
+    collateral::remember(memory, trust, &parts, &fresh, now, &mut judged.verdict)?;
     check_offer(record, &package, &request)?;
     Ok(JudgedReceipt { verdict: judged.verdict, statement: judged.statement })
 }

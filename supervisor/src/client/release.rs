@@ -12,7 +12,9 @@ use tokio::time::{Duration, Instant};
 use super::{
     CliError, ClientError, Connection, JobRecord, Progress, Records,
     calls::LONG_POLL,
-    clock, collateral, dataset,
+    clock,
+    collateral::{self, Fresh},
+    dataset,
     records::ReleaseRecord,
     trust::{self, Question, Trust},
 };
@@ -101,20 +103,14 @@ impl Releaser<'_> {
         let image = record.terms.image.verity_root;
         let question = Question { nonce, asked_at, job, attempt: view.attempt, image };
         let bundle = trust::parse(&bytes)?;
-        let fresh = match collateral::newest(self.trust, &bundle, asked_at).await {
-            None => None,
-            Some(Ok(collateral)) => Some(collateral),
-            Some(Err(reason)) => {
-                self.progress.note(format!("collateral: {reason}; judging with the provider's"));
-                None
-            }
-        };
-        let mut judged = trust::judge_offer(self.trust, &bundle, fresh.as_ref(), &question);
+        let fresh = Fresh::newest(self.trust, &[&bundle], asked_at).await;
+        fresh.note(self.progress);
+        let mut judged = trust::judge_offer(self.trust, &bundle, &fresh, &question);
         collateral::remember(
             &self.records.collateral_memory_path(),
             self.trust,
-            &bundle,
-            fresh.as_ref(),
+            &[("", &bundle)],
+            &fresh,
             asked_at,
             &mut judged.appraisal.verdict,
         )?;

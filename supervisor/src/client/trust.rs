@@ -3,16 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use sealtune_evidence::{
-    Anchors, Appraisal, Claims, Collateral, Context, EvidenceBundle, Expectation, JudgeTime,
-    Policy, Purpose, ReferenceValues, appraise,
+    Anchors, Appraisal, Claims, Collateral, Context, EvidenceBundle, Expectation, Hex32, JudgeTime,
+    Policy, Purpose, Verdict, appraise,
     bundle::MAX_BUNDLE_BYTES,
-    collateral::{MAX_COLLATERAL_BYTES, ServiceBase},
-    policy::MAX_POLICY_BYTES,
-    reference::MAX_REFERENCE_BYTES,
+    collateral::{MAX_COLLATERAL_BYTES, Services},
+    nvidia::collateral::{MAX_NVIDIA_COLLATERAL_BYTES, NvidiaCollateral},
+    policy::{ListedImages, MAX_POLICY_BYTES},
+    release,
+    snp::collateral::{MAX_SNP_COLLATERAL_BYTES, SnpCollateral},
 };
 use sealtune_job::{Hex, JobId};
+use sealtune_verify::{Part, ReleaseFiles, Releases};
 
-use super::{CliError, ClientError, Exit, clock, files};
+use super::{CliError, ClientError, Exit, clock, collateral::Fresh, files};
 
 const MAX_ROOT: u64 = 64 << 10;
 
@@ -21,65 +24,110 @@ const MAX_ROOT: u64 = 64 << 10;
 pub(crate) struct TrustFiles {
     pub(crate) policy: Option<PathBuf>,
     pub(crate) references: Vec<PathBuf>,
+    pub(crate) manifests: Vec<PathBuf>,
+    pub(crate) release_keys: Option<PathBuf>,
+    /// What manifests said is kept beside it.
+    pub(crate) collateral_memory: Option<PathBuf>,
     pub(crate) simulated_root: Option<PathBuf>,
     pub(crate) collateral: Option<PathBuf>,
-    /// Whom to ask for collateral instead of Intel.
-    pub(crate) collateral_service: Option<ServiceBase>,
+    pub(crate) snp_collateral: Option<PathBuf>,
+    pub(crate) gpu_collateral: Option<PathBuf>,
+    /// Whom to ask for newer collateral; nobody, if the customer wants to stay offline.
+    pub(crate) services: Option<Services>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Trust {
     pub(crate) policy: Policy,
-    pub(crate) references: Vec<ReferenceValues>,
+    pub(crate) vouched: sealtune_verify::Trust,
     pub(crate) anchors: Anchors,
     pub(crate) collateral: Option<Collateral>,
-    /// Where newer collateral is to be had.
-    pub(crate) service: ServiceBase,
+    pub(crate) snp_collateral: Option<SnpCollateral>,
+    pub(crate) gpu_collateral: Option<NvidiaCollateral>,
+    /// Where newer collateral is to be had, if anybody is to be asked.
+    pub(crate) services: Option<Services>,
 }
 
 impl Trust {
     pub(crate) fn load(files: &TrustFiles) -> Result<Self, CliError> {
         let policy = match &files.policy {
             None => Policy::strict(),
-            Some(path) => Policy::parse(&files::read(path, MAX_POLICY_BYTES as u64)?)
-                .map_err(|error| named(path, error.code(), error.fix(), &error))?,
+            Some(path) => policy(path)?,
         };
-        let mut references = Vec::new();
-        for path in &files.references {
-            let bytes = files::read(path, MAX_REFERENCE_BYTES as u64)?;
-            let values = ReferenceValues::parse(&bytes)
-                .map_err(|error| named(path, error.code(), error.fix(), &error))?;
-            references.push(values);
-        }
+        let releases = Releases::read(ReleaseFiles {
+            manifests: &files.manifests,
+            keys: files.release_keys.as_deref(),
+            references: &files.references,
+            pinned: vec![],
+            collateral_memory: files.collateral_memory.as_deref(),
+        })?;
+        let vouched = releases.at(JudgeTime::Now(clock::now()))?;
         let simulated_root = match &files.simulated_root {
             None => None,
             Some(path) => Some(certificate(path)?),
         };
-        let collateral = match &files.collateral {
-            None => None,
-            Some(path) => {
-                let bytes = files::read(path, MAX_COLLATERAL_BYTES as u64)?;
-                let collateral = Collateral::parse(&bytes)
-                    .map_err(|error| named(path, error.code(), error.fix(), &error))?;
-                Some(collateral)
-            }
+        let own = |path: &Option<PathBuf>, limit: usize| {
+            let read = |path: &PathBuf| Ok((path.clone(), files::read(path, limit as u64)?));
+            path.as_ref().map(read).transpose().map_err(|error: ClientError| CliError::from(error))
         };
-        let service = files.collateral_service.clone().unwrap_or_else(ServiceBase::intel);
-        let anchors = Anchors { simulated_root, ..Anchors::default() };
-        Ok(Self { policy, references, anchors, collateral, service })
+        let collateral = own(&files.collateral, MAX_COLLATERAL_BYTES)?.map(|(path, bytes)| {
+            Collateral::parse(&bytes)
+                .map_err(|error| named(&path, error.code(), error.fix(), &error))
+        });
+        let snp = own(&files.snp_collateral, MAX_SNP_COLLATERAL_BYTES)?.map(|(path, bytes)| {
+            SnpCollateral::parse(&bytes)
+                .map_err(|error| named(&path, error.code(), error.fix(), &error))
+        });
+        let gpu = own(&files.gpu_collateral, MAX_NVIDIA_COLLATERAL_BYTES)?.map(|(path, bytes)| {
+            NvidiaCollateral::parse(&bytes)
+                .map_err(|error| named(&path, error.code(), error.fix(), &error))
+        });
+        Ok(Self {
+            policy,
+            vouched,
+            anchors: Anchors { simulated_root, ..Anchors::default() },
+            collateral: collateral.transpose()?,
+            snp_collateral: snp.transpose()?,
+            gpu_collateral: gpu.transpose()?,
+            services: files.services.clone(),
+        })
     }
 
-    pub(crate) fn context(&self, now: u64) -> Context<'_> {
+    /// The customer's own files come first, then what was fetched, then what the sender brought.
+    pub(crate) fn context<'a>(&'a self, fresh: &'a Fresh, now: u64) -> Context<'a> {
         Context {
             policy: &self.policy,
-            references: &self.references,
+            references: &self.vouched.references,
             anchors: &self.anchors,
-            collateral: self.collateral.as_ref(),
-            snp_collateral: None,
-            gpu_collateral: None,
+            collateral: self.collateral.as_ref().or(fresh.intel.as_ref()),
+            snp_collateral: self.snp_collateral.as_ref().or(fresh.amd.as_ref()),
+            gpu_collateral: self.gpu_collateral.as_ref().or(fresh.gpu.as_ref()),
             time: JudgeTime::Now(now),
         }
     }
+}
+
+impl Trust {
+    /// Adds to a verdict who vouched for the releases that it found, and which of the customer's own images was revoked.
+    pub(crate) fn vouch(&self, parts: &[Part<'_>], images: &[Hex32], verdict: &mut Verdict) {
+        let mut findings = self.vouched.findings(parts, verdict);
+        for image in images {
+            if let Some(reason) = self.vouched.revocation(image) {
+                findings.refuse("image", image.to_string(), release::Code::Revoked, reason);
+            }
+        }
+        verdict.add(findings);
+    }
+}
+
+/// A ready-made policy by its name, or a file; a file of one of these names is `./strict`.
+fn policy(path: &Path) -> Result<Policy, CliError> {
+    let ready_made = path.to_str().and_then(|name| Policy::by_name(name, &ListedImages::default()));
+    let policy = match ready_made {
+        Some(policy) => policy,
+        None => Policy::parse(&files::read(path, MAX_POLICY_BYTES as u64)?),
+    };
+    policy.map_err(|error| named(path, error.code(), error.fix(), &error))
 }
 
 /// DER, or the first certificate of a PEM file.
@@ -175,7 +223,7 @@ pub(crate) struct Question {
 pub(crate) fn judge_offer(
     trust: &Trust,
     bundle: &EvidenceBundle,
-    fresh: Option<&Collateral>,
+    fresh: &Fresh,
     question: &Question,
 ) -> Judged {
     let mut expectation = Expectation::new(Purpose::Offer, Some(question.nonce.0.into()));
@@ -186,22 +234,31 @@ pub(crate) fn judge_offer(
         expectation.job = Some((*question.job.as_bytes()).into());
         expectation.attempt = Some(question.attempt);
     }
-    let mut context = trust.context(clock::now());
-    context.collateral = fresh.or(context.collateral);
-    Judged { appraisal: appraise(bundle, &expectation, &context) }
+    judge_one(trust, bundle, &expectation, fresh)
 }
 
 pub(crate) fn judge_identity(
     trust: &Trust,
-    bytes: &[u8],
+    bundle: &EvidenceBundle,
+    fresh: &Fresh,
     nonce: Hex<32>,
     layers: &[Hex<32>],
-) -> Result<Judged, ClientError> {
-    let bundle = parse(bytes)?;
+) -> Judged {
     let mut expectation = Expectation::new(Purpose::Identity, Some(nonce.0.into()));
     expectation.layer_roots = layers.iter().map(|root| root.0.into()).collect();
-    let appraisal = appraise(&bundle, &expectation, &trust.context(clock::now()));
-    Ok(Judged { appraisal })
+    judge_one(trust, bundle, &expectation, fresh)
+}
+
+fn judge_one(
+    trust: &Trust,
+    bundle: &EvidenceBundle,
+    expectation: &Expectation,
+    fresh: &Fresh,
+) -> Judged {
+    let mut appraisal = appraise(bundle, expectation, &trust.context(fresh, clock::now()));
+    let parts = [Part { name: "", bundle }];
+    trust.vouch(&parts, &expectation.layer_roots, &mut appraisal.verdict);
+    Judged { appraisal }
 }
 
 /// A VM that does not hold the owner's image cannot run his job; refused here rather than by the agent.
@@ -212,3 +269,6 @@ pub(crate) fn has_image(judged: &Judged, image: Hex<32>) -> bool {
         .as_ref()
         .is_some_and(|launch| launch.layers.iter().any(|layer| layer.root.0 == image.0))
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,9 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use sealtune_evidence::collateral::{
+    ServiceBase, Services,
+    urls::{AMD_KDS, INTEL_PCS, NVIDIA_OCSP, NVIDIA_RIM},
+};
 use serde::{Deserialize, Serialize};
 
-use crate::vm::probe::Wanted;
+use crate::vm::{collateral::CollateralSettings, probe::Wanted};
 
 /// Read where no `--config` names another file.
 pub(crate) const DEFAULT_PATH: &str = "/etc/sealtune/sealtune.toml";
@@ -94,6 +98,21 @@ pub(crate) struct Given {
     /// Days that results and logs of ended jobs are kept
     #[arg(long)]
     pub(crate) keep_days: Option<u32>,
+    /// Hours after which this machine's collateral is fetched again, to be sent with its evidence; 0: never
+    #[arg(long)]
+    pub(crate) collateral_refresh_hours: Option<u32>,
+    /// Whom to ask about TDX: Intel, or a cache (PCCS)
+    #[arg(long)]
+    pub(crate) collateral_service: Option<String>,
+    /// Whom to ask about SEV-SNP: AMD, or a cache of its key service
+    #[arg(long)]
+    pub(crate) snp_service: Option<String>,
+    /// Whom to ask for the RIM files of GPUs
+    #[arg(long)]
+    pub(crate) rim_service: Option<String>,
+    /// Whom to ask whether certificates of GPUs are revoked
+    #[arg(long)]
+    pub(crate) ocsp_service: Option<String>,
     /// Directories whose files are offered as content (repeatable)
     #[arg(long = "content-dir")]
     pub(crate) content_dirs: Vec<PathBuf>,
@@ -135,6 +154,11 @@ pub(crate) struct Config {
     pub(crate) stop_time: Setting<u64>,
     pub(crate) job_hours: Setting<u64>,
     pub(crate) keep_days: Setting<u32>,
+    pub(crate) collateral_refresh_hours: Setting<u32>,
+    pub(crate) collateral_service: Setting<String>,
+    pub(crate) snp_service: Setting<String>,
+    pub(crate) rim_service: Setting<String>,
+    pub(crate) ocsp_service: Setting<String>,
     pub(crate) content_dirs: Setting<Vec<PathBuf>>,
     pub(crate) content_urls: Setting<Vec<String>>,
 }
@@ -177,12 +201,47 @@ impl Config {
             stop_time: pick(flags.stop_time, file.stop_time, 30),
             job_hours: pick(flags.job_hours, file.job_hours, 168),
             keep_days: pick(flags.keep_days, file.keep_days, 14),
+            collateral_refresh_hours: pick(
+                flags.collateral_refresh_hours,
+                file.collateral_refresh_hours,
+                12,
+            ),
+            collateral_service: pick(
+                flags.collateral_service,
+                file.collateral_service,
+                INTEL_PCS.into(),
+            ),
+            snp_service: pick(flags.snp_service, file.snp_service, AMD_KDS.into()),
+            rim_service: pick(flags.rim_service, file.rim_service, NVIDIA_RIM.into()),
+            ocsp_service: pick(flags.ocsp_service, file.ocsp_service, NVIDIA_OCSP.into()),
             content_dirs: pick(some(flags.content_dirs), some(file.content_dirs), Vec::new()),
             content_urls: pick(some(flags.content_urls), some(file.content_urls), Vec::new()),
             state_dir,
         };
         config.check()?;
         Ok(config)
+    }
+
+    /// What the host asks for collateral, and how often.
+    pub(crate) fn collateral(&self) -> CollateralSettings {
+        CollateralSettings {
+            // Checked when it was read.
+            services: self.services().unwrap_or_default(),
+            refresh: u64::from(self.collateral_refresh_hours.value).saturating_mul(3600),
+        }
+    }
+
+    fn services(&self) -> Result<Services, ConfigError> {
+        let base = |setting: &Setting<String>| {
+            ServiceBase::parse(&setting.value)
+                .map_err(|error| ConfigError::Value(error.to_string()))
+        };
+        Ok(Services {
+            intel: base(&self.collateral_service)?,
+            amd: base(&self.snp_service)?,
+            rim: base(&self.rim_service)?,
+            ocsp: base(&self.ocsp_service)?,
+        })
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -202,6 +261,7 @@ impl Config {
         if self.job_hours.value == 0 || self.keep_days.value == 0 {
             return refused("job-hours and keep-days must be at least 1");
         }
+        self.services()?;
         let web = |url: &String| url.starts_with("http://") || url.starts_with("https://");
         if let Some(url) = self.content_urls.value.iter().find(|u| !web(u) || !u.contains("{id}")) {
             return refused(&format!("content-url {url:?} must be http(s) and contain {{id}}"));
@@ -244,6 +304,8 @@ mod tests {
             "max_vms = 0",
             "memory_mib = 1",
             "keep_days = 0",
+            "snp_service = 'http://kds.example'",
+            "ocsp_service = 'ocsp.example'",
             "content_urls = ['ftp://x/{id}']",
         ] {
             let file: Given = toml::from_str(bad).expect(bad);

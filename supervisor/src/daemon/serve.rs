@@ -16,10 +16,12 @@ use super::{
 };
 use crate::{
     api::{quotes::QuoteQueue, router, shared::Shared},
+    client::now,
     content::{ContentError, ContentStore},
     daemon::retention,
     store::{StateLock, Store, StoreError},
     vm::{
+        collateral::HostCollateral,
         image::{self, GuestImage, ImageError},
         probe::{ProbeError, ProbeRequest, probe},
         task::VmContext,
@@ -110,9 +112,16 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
     if tee.name() == "simulated" {
         tracing::warn!("SIMULATED TEE: evidence of this daemon proves nothing about hardware");
     }
+    let mut collateral = config.collateral();
+    if tee.name() == "simulated" {
+        // It brings its own, and nobody knows such a machine.
+        collateral.refresh = 0;
+    }
+    let collateral = HostCollateral::start(&state, collateral, now);
     let context = Arc::new(VmContext {
         store,
         tee,
+        collateral,
         content,
         changes: Changes::new(),
         qemu: config.qemu.value.clone(),

@@ -2,6 +2,7 @@
 //! owns each VM ([`task`]).
 
 pub(crate) mod arguments;
+pub(crate) mod collateral;
 pub(crate) mod definition;
 pub(crate) mod image;
 pub(crate) mod link;

@@ -24,6 +24,7 @@ use tokio::{
 use self::events::Broken;
 use super::{
     arguments::{Accelerator, qemu_arguments, vsock_helper_arguments},
+    collateral::HostCollateral,
     link::{Link, LinkError, back_off},
     process::{self, Watched},
     state::{VmEvent, VmFailure, VmState},
@@ -48,6 +49,7 @@ const LOG_LIMIT: u64 = 16 << 20;
 pub(crate) struct VmContext {
     pub(crate) store: Store,
     pub(crate) tee: HostTee,
+    pub(crate) collateral: HostCollateral,
     pub(crate) content: ContentStore,
     pub(crate) changes: Changes,
     pub(crate) qemu: PathBuf,

@@ -300,12 +300,8 @@ mod tests {
 
     #[test]
     fn the_agents_word_chooses_the_parser_and_an_unknown_one_is_an_error() {
-        let known = [
-            ("tdx", Tee::Tdx),
-            (SIMULATED, Tee::Tdx),
-            ("snp", Tee::Snp),
-            ("dstack", Tee::Dstack),
-        ];
+        let known =
+            [("tdx", Tee::Tdx), (SIMULATED, Tee::Tdx), ("snp", Tee::Snp), ("dstack", Tee::Dstack)];
         for (name, tee) in known {
             assert_eq!(bundle_tee(name).unwrap(), tee);
         }

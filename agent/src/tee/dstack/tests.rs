@@ -35,7 +35,9 @@ pub(in crate::tee) struct Server {
 }
 
 impl Server {
-    pub(in crate::tee) fn start(mut answer: impl FnMut(&str, &Value) -> Act + Send + 'static) -> Self {
+    pub(in crate::tee) fn start(
+        mut answer: impl FnMut(&str, &Value) -> Act + Send + 'static,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("run")).unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));

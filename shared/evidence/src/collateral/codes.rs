@@ -43,6 +43,21 @@ crate::code_table! {
     NoMemory "ST-COLL-14"
         "there is no memory to hold the collateral against"
         "name a file with --memory, and keep it"
+    Product "ST-COLL-15"
+        "the report does not say of which processor it is, and no certificates came with it"
+        "ask for evidence with its certificates; or pass them with --snp-collateral"
+    Vlek "ST-COLL-16"
+        "the report is signed with a VLEK, whose certificate AMD hands to the cloud provider only"
+        "ask for evidence with its certificates; or pass them with --snp-collateral"
+    Gpu "ST-COLL-17"
+        "the GPUs' evidence does not say in the right form which RIM files and OCSP responses it needs"
+        "ask for new evidence; or pass the files with --gpu-collateral"
+    OcspNonce "ST-COLL-18"
+        "an OCSP response carries the nonce of another request"
+        "ask again; ask another responder if it stays so; or pass the files with --gpu-collateral"
+    AmdCrlFell "ST-COLL-19"
+        "AMD's revocation list is older than one that you have seen"
+        "fetch new certificates and list; do not use the sender's"
 }
 
 #[cfg(test)]

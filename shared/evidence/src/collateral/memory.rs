@@ -7,10 +7,11 @@ use std::collections::BTreeMap;
 use sealtune_seal::canonical;
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Collateral, CollateralError, Fmspc, PckCa, QuoteSubject};
+use super::{AmdFacts, Code, Collateral, CollateralError, Facts, Fmspc, PckCa, QuoteSubject};
 use crate::{
     anchor::{Anchors, VerifiedQuote, verify_quote},
     fixed_hex::{FixedHex, Hex48},
+    snp::{CrlNumber, Product},
     verdict::Findings,
 };
 
@@ -50,6 +51,9 @@ pub struct CollateralMemory {
     pub version: u32,
     /// By root key id.
     pub roots: BTreeMap<String, RootMemory>,
+    /// The number of AMD's revocation list, by the product whose root signs it. Files from before it was remembered lack it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub amd: BTreeMap<Product, CrlNumber>,
 }
 
 /// A number that fell.
@@ -77,6 +81,28 @@ impl RolledBack {
             Number::RootCrl => Code::RootCrlFell,
             Number::PckCrl => Code::PckCrlFell,
         }
+    }
+
+    pub fn code(&self) -> &'static str {
+        self.entry().as_str()
+    }
+
+    pub fn fix(&self) -> &'static str {
+        self.entry().fix()
+    }
+}
+
+/// AMD's list went back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("accept the collateral: revocation list {found}, and {seen} was seen")]
+pub struct AmdRolledBack {
+    pub found: CrlNumber,
+    pub seen: CrlNumber,
+}
+
+impl AmdRolledBack {
+    pub fn entry(&self) -> Code {
+        Code::AmdCrlFell
     }
 
     pub fn code(&self) -> &'static str {
@@ -154,7 +180,7 @@ impl std::fmt::Display for CollateralFacts {
 
 impl Default for CollateralMemory {
     fn default() -> Self {
-        Self { version: 1, roots: BTreeMap::new() }
+        Self { version: 1, roots: BTreeMap::new(), amd: BTreeMap::new() }
     }
 }
 
@@ -188,24 +214,41 @@ impl CollateralMemory {
         Ok(memory)
     }
 
+    /// The same for AMD's list.
+    pub fn check_and_update_amd(&self, facts: &AmdFacts) -> Result<Self, AmdRolledBack> {
+        let mut memory = self.clone();
+        let seen = memory.amd.entry(facts.product).or_default();
+        if facts.crl < *seen {
+            return Err(AmdRolledBack { found: facts.crl, seen: *seen });
+        }
+        *seen = facts.crl;
+        Ok(memory)
+    }
+
+    fn admit(&self, facts: &Facts) -> Result<Self, (Code, String)> {
+        match facts {
+            Facts::Intel(facts) => {
+                self.check_and_update(facts).map_err(|fell| (fell.entry(), fell.to_string()))
+            }
+            Facts::Amd(facts) => {
+                self.check_and_update_amd(facts).map_err(|fell| (fell.entry(), fell.to_string()))
+            }
+        }
+    }
+
     /// What to add to a verdict about parts that are judged together, by what their claims are prefixed with; and the
     /// memory to keep. Parts of one job are of different days, so each is held against what was known before.
-    pub fn hold(
-        &self,
-        parts: Vec<(&str, Result<CollateralFacts, CollateralError>)>,
-    ) -> (Findings, Self) {
+    pub fn hold(&self, parts: Vec<(&str, Result<Facts, CollateralError>)>) -> (Findings, Self) {
         let (mut findings, mut newest) = (Findings::default(), self.clone());
         for (name, facts) in parts {
             let claim = format!("{name}collateral-memory");
-            let held =
-                facts.map_err(|error| (error.entry(), error.to_string())).and_then(|facts| {
-                    let known = self.check_and_update(&facts);
-                    known.map(|_| facts).map_err(|fell| (fell.entry(), fell.to_string()))
-                });
+            let held = facts
+                .map_err(|error| (error.entry(), error.to_string()))
+                .and_then(|facts| self.admit(&facts).map(|_| facts));
             match held {
                 Ok(facts) => {
                     // Lower than another part of the same job is no fall.
-                    newest = newest.check_and_update(&facts).unwrap_or(newest);
+                    newest = newest.admit(&facts).unwrap_or(newest);
                     findings.affirm(
                         &claim,
                         facts.to_string(),
@@ -257,6 +300,12 @@ pub fn fuzz_collateral_memory(data: &[u8]) {
         && bytes.len() <= MAX_MEMORY_BYTES
     {
         assert_eq!(CollateralMemory::parse(&bytes).ok().as_ref(), Some(&memory));
+    }
+    for (product, seen) in &memory.amd {
+        let facts = AmdFacts { product: *product, crl: *seen };
+        assert_eq!(memory.check_and_update_amd(&facts).as_ref(), Ok(&memory));
+        let lower = AmdFacts { crl: FixedHex([0; 20]), ..facts };
+        assert_eq!(memory.check_and_update_amd(&lower).is_ok(), seen.0 == [0; 20]);
     }
     for (root, numbers) in &memory.roots {
         let Ok(root) = root.parse() else { continue };

@@ -1,9 +1,9 @@
 use super::{
     memory::{Number, RootMemory},
-    urls::{AmdProduct, AmdTcb, CrlForm, INTEL_PCS},
+    urls::{CrlForm, INTEL_PCS},
     *,
 };
-use crate::fixed_hex::Hex48;
+use crate::{fixed_hex::Hex48, snp::Product};
 
 const SUBJECT: QuoteSubject =
     QuoteSubject { fmspc: FixedHex([0x90, 0xc0, 0x6f, 0, 0, 0]), ca: PckCa::Platform };
@@ -69,15 +69,19 @@ fn parts_of_one_job_are_held_against_what_was_known_before() {
     let known = CollateralMemory::default().check_and_update(&facts()).expect("first");
     let mut newer = facts();
     newer.pck_crl += 1;
-    let (findings, newest) = known.hold(vec![("receipt.", Ok(newer)), ("offer.", Ok(facts()))]);
+    let (findings, newest) = known
+        .hold(vec![("receipt.", Ok(Facts::Intel(newer))), ("offer.", Ok(Facts::Intel(facts())))]);
     let policy = crate::Policy::strict().identity();
     let verdict = findings.into_verdict("t", false, policy.clone(), 0);
     assert!(verdict.is_accepted(), "{}", verdict.render());
     assert_eq!(known.check_and_update(&newer), Ok(newest.clone()));
     // From now on it is.
     let broken = Err(CollateralError::Facts("test"));
-    let (findings, kept) =
-        newest.hold(vec![("receipt.", Ok(newer)), ("offer.", Ok(facts())), ("start.", broken)]);
+    let (findings, kept) = newest.hold(vec![
+        ("receipt.", Ok(Facts::Intel(newer))),
+        ("offer.", Ok(Facts::Intel(facts()))),
+        ("start.", broken),
+    ]);
     let verdict = findings.into_verdict("t", false, policy, 0);
     assert!(verdict.has(Code::PckCrlFell) && verdict.has(Code::Facts) && !verdict.is_accepted());
     assert_eq!(kept, newest);
@@ -116,6 +120,36 @@ fn memories_are_closed_bounded_and_read_back() {
     assert_eq!(crowded.to_bytes().expect_err("too many").entry(), Code::MemoryField);
     let long = vec![b' '; memory::MAX_MEMORY_BYTES + 1];
     assert!(CollateralMemory::parse(&long).is_err());
+}
+
+#[test]
+fn the_number_of_amds_list_does_not_fall() {
+    let list = |product, number: u8| {
+        let mut crl = [0; 20];
+        crl[19] = number;
+        AmdFacts { product, crl: FixedHex(crl) }
+    };
+    // A file from before AMD's lists were remembered, and the text of one with them, for ever.
+    let old = br#"{"roots":{},"version":1}"#;
+    let memory = CollateralMemory::parse(old).expect("an old memory");
+    assert_eq!(memory.to_bytes().expect("writes"), old);
+    let memory = memory.check_and_update_amd(&list(Product::Genoa, 9)).expect("first");
+    let zeros = "0".repeat(38);
+    let text = format!(r#"{{"amd":{{"genoa":"{zeros}09"}},"roots":{{}},"version":1}}"#);
+    assert_eq!(String::from_utf8(memory.to_bytes().expect("writes")).expect("text"), text);
+    assert_eq!(CollateralMemory::parse(text.as_bytes()), Ok(memory.clone()));
+    for bad in [text.replace("genoa", "rome"), text.replace("09\"", "0\"")] {
+        let error = CollateralMemory::parse(bad.as_bytes()).expect_err(&bad);
+        assert_eq!(error.entry(), Code::MemoryUnreadable);
+    }
+    assert_eq!(memory.check_and_update_amd(&list(Product::Genoa, 9)).as_ref(), Ok(&memory));
+    assert!(memory.check_and_update_amd(&list(Product::Milan, 1)).is_ok(), "another root");
+    let fell = memory.check_and_update_amd(&list(Product::Genoa, 8)).expect_err("fell");
+    assert!(fell.found < fell.seen && fell.fix() == Code::AmdCrlFell.fix());
+    let (findings, kept) = memory.hold(vec![("", Ok(Facts::Amd(list(Product::Genoa, 8))))]);
+    let verdict = findings.into_verdict("t", false, crate::Policy::strict().identity(), 0);
+    assert_eq!(verdict.codes().collect::<Vec<_>>(), ["ST-COLL-19"]);
+    assert_eq!(kept, memory);
 }
 
 #[test]
@@ -167,32 +201,4 @@ fn plain_http_is_for_loopback_only() {
         assert_eq!(ServiceBase::parse(bad).expect_err(bad).entry(), Code::Base, "{bad:?}");
     }
     assert!(ServiceBase::parse(&format!("https://{}", "a".repeat(256))).is_err());
-}
-
-#[test]
-fn amds_addresses() {
-    let tcb = AmdTcb { fmc: None, bootloader: 3, tee: 0, snp: 8, microcode: 115 };
-    let urls = AmdUrls::new(AmdProduct::Milan, &[0xab; 64], &tcb).expect("an address");
-    assert_eq!(
-        urls.vcek,
-        format!(
-            "https://kdsintf.amd.com/vcek/v1/Milan/{}?blSPL=03&teeSPL=00&snpSPL=08&ucodeSPL=115",
-            "ab".repeat(64)
-        )
-    );
-    assert_eq!(urls.cert_chain, "https://kdsintf.amd.com/vcek/v1/Milan/cert_chain");
-    assert_eq!(urls.crl, "https://kdsintf.amd.com/vcek/v1/Milan/crl");
-    let mut id = [0; 64];
-    id[..8].copy_from_slice(&[0xcd; 8]);
-    let turin = AmdTcb { fmc: Some(1), ..tcb };
-    let urls = AmdUrls::new(AmdProduct::Turin, &id, &turin).expect("an address");
-    assert!(urls.vcek.contains("/Turin/cdcdcdcdcdcdcdcd?fmcSPL=01&blSPL=03"), "{}", urls.vcek);
-    for (product, id, tcb) in [
-        (AmdProduct::Milan, [0; 64], tcb),
-        (AmdProduct::Milan, [1; 64], turin),
-        (AmdProduct::Turin, [1; 64], turin),
-        (AmdProduct::Turin, id, tcb),
-    ] {
-        assert_eq!(AmdUrls::new(product, &id, &tcb).expect_err("refused").entry(), Code::Amd);
-    }
 }

@@ -1,15 +1,17 @@
 //! Where collateral is to be had: Intel's provisioning certification service, API version 4, or a cache that speaks it
-//! (PCCS); AMD's key distribution service (VCEK certificate and KDS interface, document 57230).
+//! (PCCS); AMD's key distribution service, whose paths are [`crate::snp::key_service`]'s; NVIDIA's services of RIM files and
+//! of revocation (OCSP).
 
 use std::net::IpAddr;
 
 use super::{CollateralError, PckCa, QuoteSubject};
-use crate::fixed_hex::FixedHex;
 
 pub const INTEL_PCS: &str = "https://api.trustedservices.intel.com";
 /// The distribution point that Intel's root certificate names. Intel's own service has no other address for this list.
 const INTEL_ROOT_CRL: &str = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der";
 pub const AMD_KDS: &str = "https://kdsintf.amd.com";
+pub const NVIDIA_RIM: &str = "https://rim.attestation.nvidia.com";
+pub const NVIDIA_OCSP: &str = "https://ocsp.ndis.nvidia.com";
 const MAX_BASE: usize = 256;
 
 /// Scheme, host and port of a service.
@@ -71,12 +73,45 @@ impl ServiceBase {
         Self(INTEL_PCS.to_owned())
     }
 
+    pub fn amd() -> Self {
+        Self(AMD_KDS.to_owned())
+    }
+
+    pub fn nvidia_rim() -> Self {
+        Self(NVIDIA_RIM.to_owned())
+    }
+
+    pub fn nvidia_ocsp() -> Self {
+        Self(NVIDIA_OCSP.to_owned())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     pub fn is_plain(&self) -> bool {
         self.0.starts_with("http://")
+    }
+}
+
+/// Whom to ask for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Services {
+    /// Intel, or a cache (PCCS).
+    pub intel: ServiceBase,
+    pub amd: ServiceBase,
+    pub rim: ServiceBase,
+    pub ocsp: ServiceBase,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self {
+            intel: ServiceBase::intel(),
+            amd: ServiceBase::amd(),
+            rim: ServiceBase::nvidia_rim(),
+            ocsp: ServiceBase::nvidia_ocsp(),
+        }
     }
 }
 
@@ -117,84 +152,5 @@ impl IntelUrls {
             },
             root_crl_form: if own { CrlForm::Der } else { CrlForm::Hex },
         }
-    }
-}
-
-/// AMD's processor families, as its service calls them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AmdProduct {
-    Milan,
-    Genoa,
-    Turin,
-}
-
-impl AmdProduct {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Milan => "Milan",
-            Self::Genoa => "Genoa",
-            Self::Turin => "Turin",
-        }
-    }
-}
-
-/// Versions that a VCEK is derived from: the report's `reported_tcb`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AmdTcb {
-    /// From Turin on.
-    pub fmc: Option<u8>,
-    pub bootloader: u8,
-    pub tee: u8,
-    pub snp: u8,
-    pub microcode: u8,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AmdUrls {
-    /// The machine's certificate, DER.
-    pub vcek: String,
-    /// ASK and ARK, PEM.
-    pub cert_chain: String,
-    /// DER.
-    pub crl: String,
-}
-
-impl AmdUrls {
-    /// `chip_id` as the report has it: 64 bytes, of which Turin uses the first 8.
-    pub fn new(
-        product: AmdProduct,
-        chip_id: &[u8; 64],
-        tcb: &AmdTcb,
-    ) -> Result<Self, CollateralError> {
-        if chip_id.iter().all(|byte| *byte == 0) {
-            return Err(CollateralError::Amd("the chip's id is masked"));
-        }
-        let AmdTcb { fmc, bootloader, tee, snp, microcode } = tcb;
-        let [h0, h1, h2, h3, h4, h5, h6, h7, rest @ ..] = chip_id;
-        let (id, fmc) = match (product, fmc) {
-            (AmdProduct::Turin, Some(fmc)) if rest.iter().all(|byte| *byte == 0) => {
-                let short = FixedHex([*h0, *h1, *h2, *h3, *h4, *h5, *h6, *h7]);
-                (short.to_string(), format!("fmcSPL={fmc:02}&"))
-            }
-            (AmdProduct::Turin, Some(_)) => {
-                return Err(CollateralError::Amd("a Turin chip's id has 8 bytes"));
-            }
-            (AmdProduct::Turin, None) => {
-                return Err(CollateralError::Amd("Turin needs the version of the FMC"));
-            }
-            (_, Some(_)) => {
-                return Err(CollateralError::Amd("only Turin has a version of the FMC"));
-            }
-            (_, None) => (FixedHex(*chip_id).to_string(), String::new()),
-        };
-        let base = format!("{AMD_KDS}/vcek/v1/{}", product.as_str());
-        let versions = format!(
-            "{fmc}blSPL={bootloader:02}&teeSPL={tee:02}&snpSPL={snp:02}&ucodeSPL={microcode:02}"
-        );
-        Ok(Self {
-            vcek: format!("{base}/{id}?{versions}"),
-            cert_chain: format!("{base}/cert_chain"),
-            crl: format!("{base}/crl"),
-        })
     }
 }

@@ -14,8 +14,8 @@ use crate::{
 
 pub const NVIDIA_COLLATERAL_TAG: &str = "sealtune/nvidia-collateral/v1";
 pub const MAX_NVIDIA_COLLATERAL_BYTES: usize = 2 * 1024 * 1024;
-const MAX_RIMS: usize = 64;
-const MAX_RESPONSES: usize = 256;
+pub(crate) const MAX_RIMS: usize = 64;
+pub(crate) const MAX_RESPONSES: usize = 256;
 const MAX_ID: usize = 160;
 
 /// A RIM file under the name that NVIDIA's service gives it.

@@ -139,6 +139,17 @@ pub(crate) fn verify(
     Ok(single.status)
 }
 
+/// The nonce that a response carries, unverified: whether it answers the request that was just made.
+pub(crate) fn nonce_of(bytes: &[u8]) -> Result<Option<Vec<u8>>, OcspError> {
+    Ok(Response::parse(bytes)?.nonce.map(<[u8]>::to_vec))
+}
+
+/// Until when a response says that it is valid, unverified: when another one is to be fetched.
+pub fn valid_until(bytes: &[u8]) -> Option<u64> {
+    let response = Response::parse(bytes).ok()?;
+    response.singles.iter().map(|single| single.next_update).min().flatten()
+}
+
 impl<'a> Response<'a> {
     fn parse(bytes: &'a [u8]) -> Result<Self, OcspError> {
         if bytes.len() > MAX_OCSP_BYTES {

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod hostile;
+mod inquiry;
 mod pitfalls;
 mod revocation;
 mod rims;

@@ -142,7 +142,8 @@ impl Manifest {
         images.chain(layers).collect()
     }
 
-    pub(super) fn validate(&self) -> Result<(), ReleaseError> {
+    /// Every rule that a manifest must keep by itself; signing and verifying check it too.
+    pub fn validate(&self) -> Result<(), ReleaseError> {
         let refuse = |field, reason| Err(ReleaseError::Field { field, reason });
         if self.version != 1 {
             return Err(ReleaseError::StatementType);

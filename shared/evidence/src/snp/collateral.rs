@@ -4,8 +4,15 @@
 
 use sealtune_seal::canonical::{self, CanonicalError};
 use serde::{Deserialize, Serialize};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{certificates::MAX_CERTIFICATE_BYTES, codes::Code, revocation::MAX_CRL_BYTES};
+use super::{
+    certificates::MAX_CERTIFICATE_BYTES,
+    codes::Code,
+    product::Product,
+    revocation::MAX_CRL_BYTES,
+    roots::{Roots, SnpAnchor},
+};
 use crate::{
     base64_bytes::Base64Bytes,
     fixed_hex::{FixedHex, Hex32},
@@ -104,6 +111,12 @@ impl SnpCollateral {
     /// What claims name collateral by.
     pub fn digest(&self) -> Result<Hex32, SnpCollateralError> {
         Ok(FixedHex(canonical::domain_hash(SNP_COLLATERAL_TAG, &self.to_bytes()?)))
+    }
+
+    /// Whose root these certificates have: which key that is, not whether anything leads to it.
+    pub fn product(&self, roots: &Roots) -> Option<Product> {
+        let (_, root) = X509Certificate::from_der(&self.ark.0).ok()?;
+        roots.find(root.public_key().raw).map(SnpAnchor::product)
     }
 
     /// A bound on what nested parsers are given, wherever the collateral came from.

@@ -11,8 +11,8 @@ use super::{
     report::{Report, SigningKey},
     revocation::MAX_CRL_BYTES,
 };
+use crate::collateral::urls::AMD_KDS;
 
-const SERVICE: &str = "https://kdsintf.amd.com";
 const MAX_TABLE_BYTES: usize = 64 * 1024;
 const MAX_ENTRIES: usize = 32;
 
@@ -68,11 +68,16 @@ impl KeyServiceError {
 impl Addresses {
     /// For a report of a processor of `product`; version 2 of the report does not say which.
     pub fn of(report: &Report, product: Product) -> Result<Self, KeyServiceError> {
+        Self::at(AMD_KDS, report, product)
+    }
+
+    /// The same at another service that speaks like AMD's.
+    pub fn at(service: &str, report: &Report, product: Product) -> Result<Self, KeyServiceError> {
         let kind = match report.signing_key {
             SigningKey::Vcek => "vcek",
             SigningKey::Vlek => "vlek",
         };
-        let base = format!("{SERVICE}/{kind}/v1/{product}");
+        let base = format!("{service}/{kind}/v1/{product}");
         let vcek = match report.signing_key {
             SigningKey::Vcek => Some(format!("{base}/{}", vcek_path(report, product)?)),
             SigningKey::Vlek => None,

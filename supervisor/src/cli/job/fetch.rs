@@ -66,7 +66,8 @@ struct Fetched {
 }
 
 pub(crate) async fn run(args: FetchArgs, output: &Output) -> Result<(), CliError> {
-    let trusted = args.trust.load()?;
+    let trusted = args.trust.load(&args.state)?;
+    let memory = args.state.records()?.collateral_memory_path();
     let owned =
         OwnedJob { job: Some(args.job), key: args.key, state: args.state, job_record: None };
     let (record, owner) = owned.open()?;
@@ -115,7 +116,8 @@ pub(crate) async fn run(args: FetchArgs, output: &Output) -> Result<(), CliError
             })?;
             files::replace_private(&destination.receipt(), &bytes)?;
             // One that failed before its start has no start evidence, so its record cannot be judged whole.
-            let judged = receipts::judge(&trusted, &record, &bytes)
+            let judged = receipts::judge(&trusted, &record, &bytes, &memory, progress)
+                .await
                 .map_err(|error| check_outcome(&view).map_or_else(CliError::from, |()| error))?;
             progress.note(trust::summary(&judged.verdict));
             let statement = judged.accepted(&record)?.clone();

@@ -39,7 +39,7 @@ pub(crate) struct ReleaseArgs {
 }
 
 pub(crate) async fn run(args: ReleaseArgs, output: &Output) -> Result<(), CliError> {
-    let trust = args.trust.load()?;
+    let trust = args.trust.load(&args.state)?;
     let records = args.state.records()?;
     let owned =
         OwnedJob { job: Some(args.job), key: args.key, state: args.state, job_record: None };

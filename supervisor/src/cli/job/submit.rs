@@ -187,7 +187,7 @@ impl From<&LimitOptions> for Limits {
 
 pub(crate) async fn submit(args: SubmitArgs, output: &Output) -> Result<(), CliError> {
     // Everything that can be wrong here is found before anything is sealed or sent.
-    let trust = args.trust.load()?;
+    let trust = args.trust.load(&args.state)?;
     let owner = args.key.load()?;
     let records = args.state.records()?;
     let address = args.provider.address(None)?;

@@ -1,8 +1,11 @@
 use std::path::PathBuf;
 
 use sealtune_evidence::{
-    Anchors, EventLog, HexBytes, ImageIdentity, Policy, Tee, base64_bytes::Base64Bytes,
-    quote::without_padding, verdict::Findings,
+    Anchors, EventLog, HexBytes, ImageIdentity, Policy, Tee,
+    base64_bytes::Base64Bytes,
+    collateral::{ServiceBase, Services},
+    quote::without_padding,
+    verdict::Findings,
 };
 use serde_json::Value;
 use tokio::{
@@ -54,10 +57,15 @@ fn real() -> Option<EvidenceBundle> {
 fn trust(service: &str) -> Trust {
     Trust {
         policy: Policy::strict(),
-        references: vec![],
+        vouched: sealtune_verify::Trust::default(),
         anchors: Anchors::default(),
         collateral: None,
-        service: ServiceBase::parse(service).expect("an address"),
+        snp_collateral: None,
+        gpu_collateral: None,
+        services: Some(Services {
+            intel: ServiceBase::parse(service).expect("an address"),
+            ..Services::default()
+        }),
     }
 }
 
@@ -118,6 +126,11 @@ async fn service(collateral: &Collateral, refuse: bool) -> String {
     address
 }
 
+/// Nothing was asked.
+fn is_quiet(fresh: &Fresh) -> bool {
+    fresh.intel.is_none() && fresh.amd.is_none() && fresh.gpu.is_none() && fresh.failed.is_empty()
+}
+
 fn install_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
@@ -128,22 +141,30 @@ async fn real_machines_are_asked_about_and_others_are_not() {
     install_provider();
     let collateral = bundle.collateral.clone().expect("collateral");
     let good = trust(&service(&collateral, false).await);
-    let fetched = newest(&good, &bundle, THEN).await.expect("asked").expect("answered");
+    let asked = async |trust: &Trust, bundle: &EvidenceBundle, now| {
+        Fresh::newest(trust, &[bundle], now).await
+    };
+    let fetched = asked(&good, &bundle, THEN).await.intel.expect("answered");
     assert_eq!(fetched.tcb_info, collateral.tcb_info);
     assert_eq!(fetched.root_ca_crl, collateral.root_ca_crl);
     // Also where the sender brought none.
     let bare = EvidenceBundle { collateral: None, ..bundle.clone() };
-    assert!(newest(&good, &bare, THEN).await.is_some_and(|fetched| fetched.is_ok()));
+    assert!(asked(&good, &bare, THEN).await.intel.is_some());
+    // Also where the sender's has ended, as with a receipt of last year.
+    assert!(asked(&good, &bundle, THEN + 200 * 86_400).await.intel.is_some());
     let busy = trust(&service(&collateral, true).await);
-    let reason = newest(&busy, &bundle, THEN).await.expect("asked").expect_err("busy");
-    assert!(reason.contains("503"), "{reason}");
+    let fresh = asked(&busy, &bundle, THEN).await;
+    assert!(fresh.intel.is_none() && fresh.failed[0].contains("503"), "{:?}", fresh.failed);
+    // Who wants to stay offline asks nobody.
+    let offline = Trust { services: None, ..trust("http://127.0.0.1:9") };
+    assert!(is_quiet(&asked(&offline, &bundle, THEN).await));
     // What does not verify is refused anyway.
     let mut broken = bundle.clone();
     broken.quote.0[700] ^= 1;
-    assert!(newest(&good, &broken, THEN).await.is_none());
+    assert!(is_quiet(&asked(&good, &broken, THEN).await));
     // The customer's own file comes first.
     let own = Trust { collateral: Some(collateral), ..trust("http://127.0.0.1:9") };
-    assert!(newest(&own, &bundle, THEN).await.is_none());
+    assert!(is_quiet(&asked(&own, &bundle, THEN).await));
 }
 
 #[test]
@@ -156,7 +177,8 @@ fn what_was_seen_may_not_fall() {
         let mut findings = Findings::default();
         findings.affirm("quote", "", "test", "");
         let mut verdict = findings.into_verdict("test", false, Policy::strict().identity(), THEN);
-        remember(&path, &trust, &bundle, None, now, &mut verdict).map(|()| verdict)
+        remember(&path, &trust, &[("", &bundle)], &Fresh::default(), now, &mut verdict)
+            .map(|()| verdict)
     };
     // Collateral that is not valid now is no knowledge.
     assert!(judged(THEN + 60 * 86_400).expect("judges").is_accepted() && !path.exists());
@@ -171,4 +193,36 @@ fn what_was_seen_may_not_fall() {
     assert_eq!(std::fs::read_to_string(&path).expect("reads"), raised, "nothing was forgotten");
     std::fs::write(&path, "{}").expect("writes");
     assert_eq!(judged(THEN).expect_err("unreadable").code, "ST-COLL-09");
+}
+
+/// AMD's service is asked about a report that says of which chip it is, NVIDIA's if the policy wants GPUs judged.
+#[tokio::test]
+async fn every_maker_is_asked_for_his_part() {
+    install_provider();
+    let Some(mut bundle) = real() else { return };
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    drop(listener);
+    let nobody = || ServiceBase::parse(&address).expect("an address");
+    let mut report = vec![0; 1184];
+    let mut put = |at: usize, value: &[u8]| report[at..at + value.len()].copy_from_slice(value);
+    put(0, &3_u32.to_le_bytes());
+    put(8, &(1_u64 << 17).to_le_bytes());
+    put(0x34, &1_u32.to_le_bytes());
+    put(0x188, &[0x19, 1, 1]);
+    put(0x1a0, &[7; 64]);
+    bundle.tee = Tee::Snp;
+    bundle.quote = Base64Bytes(report);
+    bundle.collateral = None;
+    let trust = Trust {
+        services: Some(Services { amd: nobody(), ..Services::default() }),
+        ..trust("http://127.0.0.1:9")
+    };
+    let fresh = Fresh::newest(&trust, &[&bundle], THEN).await;
+    assert!(fresh.amd.is_none() && fresh.failed.len() == 1, "{:?}", fresh.failed);
+    assert!(fresh.failed[0].contains("/vcek/v1/Milan/0707"), "{:?}", fresh.failed);
+    // A VLEK's certificate is nobody's to fetch.
+    bundle.quote.0[0x48] = 1 << 2;
+    let fresh = Fresh::newest(&trust, &[&bundle], THEN).await;
+    assert!(fresh.failed[0].contains("VLEK"), "{:?}", fresh.failed);
 }

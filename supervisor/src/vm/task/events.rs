@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sealtune_job::{Effect, FailReason, JobEvent, JobId};
 use sealtune_wire::v1::{
-    AgentReply, AgentRequest, Launched, Outcome, Rtmr3, ToAgent, ToSupervisor,
+    AgentEvent, AgentReply, AgentRequest, Evidence, Launched, Outcome, Rtmr3, ToAgent, ToSupervisor,
 };
 
 use super::{Pending, RequestError, VmTask};
@@ -131,16 +131,20 @@ impl VmTask {
         }
     }
 
-    async fn event(
-        &mut self,
-        sequence: u64,
-        event: sealtune_wire::v1::AgentEvent,
-    ) -> Result<(), Broken> {
+    async fn event(&mut self, sequence: u64, event: AgentEvent) -> Result<(), Broken> {
         let context = self.context.clone();
         let definition = &self.row.definition;
-        let bundle = |evidence: &sealtune_wire::v1::Evidence| {
+        // What is stored is never made again: whoever reads it years later has no service to ask.
+        if context.collateral.is_on()
+            && let Some(evidence) = evidence_of(&event)
+            && let Ok(bundle) = context.tee.bundle(definition, evidence)
+        {
+            context.collateral.ready(&bundle).await;
+        }
+        let bundle = |evidence: &Evidence| {
             let bundle = context.tee.bundle(definition, evidence);
-            let bundle = bundle.inspect_err(|error| tracing::warn!("{error}")).ok()?;
+            let mut bundle = bundle.inspect_err(|error| tracing::warn!("{error}")).ok()?;
+            context.collateral.attach(&mut bundle);
             String::from_utf8(bundle.to_bytes().ok()?).ok()
         };
         let vm_job = definition.job.map(|job| (job, self.row.attempt));
@@ -225,5 +229,14 @@ impl VmTask {
             }
             Err(error) => tracing::error!(%job, "{error}"),
         }
+    }
+}
+
+/// Evidence that is made once and stored with its job.
+fn evidence_of(event: &AgentEvent) -> Option<&Evidence> {
+    match event {
+        AgentEvent::Started { evidence, .. } => Some(evidence),
+        AgentEvent::Receipt { evidence, .. } => evidence.as_ref(),
+        _ => None,
     }
 }

@@ -6,9 +6,10 @@ use crate::{
     appraise,
     base64_bytes::Base64Bytes,
     claims::report_data,
+    collateral::AmdFacts,
     event_log::{Event, EventLog},
     reference::{ReferenceValues, SnpRow},
-    snp::{Roots, SnpRules, codes::Code as SnpCode},
+    snp::{Roots, SnpCollateral, SnpRules, codes::Code as SnpCode},
     tests::scene::Scene as BundleScene,
     verdict::Status,
 };
@@ -91,6 +92,26 @@ fn strict_accepts_no_snp_vm_and_says_why() {
     let verdict = whole.appraise(&bundle, Purpose::Offer).verdict;
     assert!(!verdict.is_accepted());
     assert!(verdict.has(SnpCode::HostAcpi), "{}", verdict.render());
+}
+
+/// What a client remembers: only of lists that verify with report and chain, and of AMD's roots alone.
+#[test]
+fn the_number_of_a_list_counts_if_everything_verifies() {
+    let mut scene = scene::Scene::new();
+    let (report, roots) = (scene.signed(), scene.plan.roots());
+    let collateral = scene.plan.collateral();
+    let read = |report: &[u8], collateral: &SnpCollateral, now| {
+        AmdFacts::verified(report, collateral, &roots, now).map(|(_, crl)| crl.0[19])
+    };
+    let now = scene.now;
+    assert_eq!(read(&report, &collateral, now), Some(7));
+    assert_eq!(AmdFacts::of_hardware(&report, &collateral, &roots, now), None, "simulated");
+    assert_eq!(read(&report, &collateral, now + 366 * 86_400), None, "the list has ended");
+    let mut other = report.clone();
+    other[0x50] ^= 1;
+    assert_eq!(read(&other, &collateral, now), None, "another report");
+    scene.plan.crl = None;
+    assert_eq!(read(&report, &scene.plan.collateral(), now), None, "no list");
 }
 
 #[test]

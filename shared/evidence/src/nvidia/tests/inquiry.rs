@@ -1,0 +1,137 @@
+//! Fetching what GPUs' evidence needs, with a service that has what the simulated maker made.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use super::scene::{NONCE, NOW, Scene};
+use crate::{
+    collateral::{
+        Answer, Ask, Code, CollateralError, GpuInquiry, Inquiry as _, Method, Next, Services,
+    },
+    nvidia::{
+        NvidiaCollateral,
+        nonce::ocsp_nonce,
+        ocsp::MAX_OCSP_BYTES,
+        simulated::{DRIVER_RIM, OcspDraft, VBIOS_RIM, certificate_digest},
+        wanted,
+    },
+};
+
+/// Answers from what it has, by the request's own bytes.
+struct Service {
+    has: NvidiaCollateral,
+    /// OCSP requests with the certificate that each is about.
+    requests: Vec<(crate::Hex32, Vec<u8>)>,
+    asked: Vec<String>,
+}
+
+impl Service {
+    fn new(scene: &Scene, evidence: &[Vec<u8>]) -> Self {
+        let has = scene.collateral.clone();
+        let mut known = has.clone();
+        known.ocsp.clear();
+        let requests = evidence
+            .iter()
+            .flat_map(|one| wanted(one, &known, &scene.roots, Some(&NONCE)).ocsp)
+            .collect();
+        Self { has, requests, asked: vec![] }
+    }
+
+    fn answer(&mut self, ask: &Ask) -> Answer {
+        self.asked.push(ask.url.clone());
+        let body = match &ask.method {
+            Method::Get => {
+                let id = ask.url.rsplit('/').next().expect("an id");
+                let file = STANDARD.encode(self.has.rim(id).expect("a RIM"));
+                format!(r#"{{"id":"{id}","rim":"{file}","sha256":"00"}}"#).into_bytes()
+            }
+            Method::Post { content_type, body } => {
+                assert_eq!(*content_type, "application/ocsp-request");
+                let about = self.requests.iter().find(|(_, request)| request == body);
+                let (certificate, _) = about.expect("a request with its nonce");
+                self.has.response(certificate).expect("a response").to_vec()
+            }
+        };
+        assert!(body.len() <= ask.most, "{} bytes", body.len());
+        Answer { headers: vec![], body }
+    }
+
+    fn fetch(
+        &mut self,
+        scene: &Scene,
+        evidence: &[Vec<u8>],
+    ) -> Result<NvidiaCollateral, CollateralError> {
+        let services = Services::default();
+        let devices = evidence.iter().map(Vec::as_slice).collect();
+        let mut inquiry =
+            GpuInquiry::new(&services.rim, &services.ocsp, devices, Some(NONCE), &scene.roots);
+        let mut answer = None;
+        loop {
+            match inquiry.go_on(answer)? {
+                Next::Done(document) => return Ok(document),
+                Next::Ask(ask) => answer = Some(self.answer(&ask)),
+            }
+        }
+    }
+}
+
+fn bytes(scene: &Scene, count: usize) -> Vec<Vec<u8>> {
+    (0..count).map(|at| serde_json::to_vec(&scene.evidence(at)).expect("JSON")).collect()
+}
+
+#[test]
+fn everything_is_fetched_once_and_the_evidence_holds_with_it() {
+    let mut scene = Scene::new(2);
+    let evidence = bytes(&scene, 2);
+    let mut service = Service::new(&scene, &evidence);
+    let fetched = service.fetch(&scene, &evidence).expect("fetched");
+    // Two files, three certificates above both GPUs' own, one of each GPU, two of the files.
+    let rim = |id: &str| format!("https://rim.attestation.nvidia.com/v1/rim/{id}");
+    assert_eq!(service.asked[..2], [rim(DRIVER_RIM), rim(VBIOS_RIM)]);
+    assert_eq!(service.asked.len(), 2 + 6, "{:?}", service.asked);
+    assert!(service.asked[2..].iter().all(|url| url == "https://ocsp.ndis.nvidia.com/"));
+    scene.collateral = fetched;
+    let judged = scene.judge(&[scene.evidence(0), scene.evidence(1)]);
+    assert!(judged.verdict.is_accepted(), "{}", judged.verdict.render());
+}
+
+#[test]
+fn an_answer_to_another_request_is_refused() {
+    let mut scene = Scene::new(1);
+    let evidence = bytes(&scene, 1);
+    let about = certificate_digest(&scene.maker.identity.der);
+    let say = |scene: &mut Scene, nonce: [u8; 32]| {
+        let draft = OcspDraft { nonce: Some(nonce.to_vec()), ..OcspDraft::good(NOW) };
+        let response = scene
+            .maker
+            .ocsp(&scene.maker.identity, &scene.maker.device_root, &draft)
+            .expect("a response");
+        let der = scene.maker.identity.der.clone();
+        scene.say(&der, response);
+    };
+    say(&mut scene, ocsp_nonce(&NONCE, &about));
+    assert!(Service::new(&scene, &evidence).fetch(&scene, &evidence).is_ok(), "its own nonce");
+    say(&mut scene, [7; 32]);
+    let error = Service::new(&scene, &evidence).fetch(&scene, &evidence).expect_err("another's");
+    assert_eq!(error.entry(), Code::OcspNonce);
+}
+
+#[test]
+fn what_is_no_answer_is_refused() {
+    let scene = Scene::new(1);
+    let evidence = bytes(&scene, 1);
+    let refused = |change: fn(&mut Service), code: Code| {
+        let mut service = Service::new(&scene, &evidence);
+        change(&mut service);
+        let error = service.fetch(&scene, &evidence).expect_err("refused");
+        assert_eq!(error.entry(), code, "{error}");
+    };
+    refused(|service| service.has.rims[0].file.0.clear(), Code::Answer);
+    refused(|service| service.has.ocsp[0].response.0 = b"<html>".to_vec(), Code::Answer);
+    refused(|service| service.has.ocsp[0].response.0 = vec![0x30; MAX_OCSP_BYTES], Code::Answer);
+    // The responder's own word that it cannot answer (tryLater).
+    refused(|service| service.has.ocsp[0].response.0 = vec![0x30, 3, 0x0a, 1, 3], Code::Answer);
+    // Evidence that does not read needs nothing: the judgement refuses it.
+    let mut service = Service::new(&scene, &evidence);
+    let fetched = service.fetch(&scene, &[b"{}".to_vec()]).expect("nothing to ask");
+    assert!(fetched == NvidiaCollateral::default() && service.asked.is_empty());
+}

@@ -1,0 +1,234 @@
+//! What the host keeps of collateral: when something is due, what is too old to hand out, and what a bundle gets of it.
+//! Pure: documents, bundles and times come in.
+
+use std::collections::BTreeMap;
+
+use sealtune_evidence::{
+    Collateral, EvidenceBundle, Tee,
+    base64_bytes::Base64Bytes,
+    collateral::QuoteSubject,
+    nvidia::{
+        NvidiaCollateral, NvidiaRoots,
+        collateral::{MAX_NVIDIA_COLLATERAL_BYTES, OcspAnswer, RimFile},
+        ocsp::valid_until,
+        wanted,
+    },
+    snp::{Report, SnpCollateral},
+};
+use sealtune_job::Hex;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+pub(crate) const MAX_FILE: u64 = 16 << 20;
+const VERSION: u32 = 1;
+/// How long Intel's documents are valid; what is older helps nobody.
+const TOO_OLD: u64 = 30 * 86_400;
+/// A response that ends sooner is fetched again.
+const MARGIN: u64 = 15 * 60;
+/// Of each kind; a host has one platform, and the GPUs that are in it.
+const MAX_PLATFORMS: usize = 4;
+const MAX_RIMS: usize = 32;
+const MAX_RESPONSES: usize = 128;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Kept {
+    version: u32,
+    /// By FMSPC and certificate authority.
+    intel: BTreeMap<String, Dated<Collateral>>,
+    /// By chip, version and key.
+    amd: BTreeMap<String, Dated<SnpCollateral>>,
+    /// By NVIDIA's name for the file.
+    rims: BTreeMap<String, Dated<Base64Bytes>>,
+    /// By SHA-256 of the certificate.
+    ocsp: BTreeMap<String, Dated<Base64Bytes>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Dated<T> {
+    fetched: u64,
+    document: T,
+}
+
+/// What is due for one bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Due {
+    pub(crate) platform: bool,
+    pub(crate) gpu: bool,
+}
+
+impl Due {
+    pub(crate) fn anything(self) -> bool {
+        self.platform || self.gpu
+    }
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            intel: BTreeMap::new(),
+            amd: BTreeMap::new(),
+            rims: BTreeMap::new(),
+            ocsp: BTreeMap::new(),
+        }
+    }
+}
+
+impl Kept {
+    /// What cannot be read is fetched again.
+    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+        let kept: Self = read(bytes)?;
+        let bounded = kept.intel.len() <= MAX_PLATFORMS
+            && kept.amd.len() <= MAX_PLATFORMS
+            && kept.rims.len() <= MAX_RIMS
+            && kept.ocsp.len() <= MAX_RESPONSES;
+        (bounded && kept.version == VERSION).then_some(kept)
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// What this bundle needs and is not there, or is older than `refresh` seconds.
+    pub(crate) fn due(&self, bundle: &EvidenceBundle, now: u64, refresh: u64) -> Due {
+        let fresh = |fetched: u64| now.saturating_sub(fetched) < refresh;
+        let platform = match key(bundle) {
+            Some((Tee::Tdx, key)) => !self.intel.get(&key).is_some_and(|it| fresh(it.fetched)),
+            Some((Tee::Snp, key)) => !self.amd.get(&key).is_some_and(|it| fresh(it.fetched)),
+            None => false,
+        };
+        let usable = self.gpu(bundle, now, refresh.min(TOO_OLD), MARGIN);
+        let roots = NvidiaRoots::nvidia();
+        let gpu = bundle.gpu.iter().any(|gpu| {
+            let lacks = wanted(&gpu.evidence.0, &usable, &roots, None);
+            !lacks.rims.is_empty() || !lacks.ocsp.is_empty()
+        });
+        Due { platform, gpu }
+    }
+
+    /// GPU collateral to go on from: what need not be fetched again for this bundle.
+    pub(crate) fn known_for(
+        &self,
+        bundle: &EvidenceBundle,
+        now: u64,
+        refresh: u64,
+    ) -> NvidiaCollateral {
+        self.gpu(bundle, now, refresh.min(TOO_OLD), MARGIN)
+    }
+
+    pub(crate) fn put_intel(&mut self, bundle: &EvidenceBundle, document: Collateral, now: u64) {
+        if let Some((Tee::Tdx, key)) = key(bundle) {
+            put(&mut self.intel, key, document, now, MAX_PLATFORMS);
+        }
+    }
+
+    pub(crate) fn put_amd(&mut self, bundle: &EvidenceBundle, document: SnpCollateral, now: u64) {
+        if let Some((Tee::Snp, key)) = key(bundle) {
+            put(&mut self.amd, key, document, now, MAX_PLATFORMS);
+        }
+    }
+
+    /// `known` is what was there before the fetching, and keeps its age.
+    pub(crate) fn put_gpu(
+        &mut self,
+        document: NvidiaCollateral,
+        known: &NvidiaCollateral,
+        now: u64,
+    ) {
+        for RimFile { id, file } in document.rims {
+            if known.rim(&id).is_none() {
+                put(&mut self.rims, id, file, now, MAX_RIMS);
+            }
+        }
+        for OcspAnswer { certificate, response } in document.ocsp {
+            if known.response(&certificate).is_none() {
+                put(&mut self.ocsp, certificate.to_string(), response, now, MAX_RESPONSES);
+            }
+        }
+    }
+
+    /// Puts in what there is and the bundle lacks. What has become too old stays out: it would be refused.
+    pub(crate) fn attach(&self, bundle: &mut EvidenceBundle, now: u64) {
+        let usable = |fetched: u64| now.saturating_sub(fetched) < TOO_OLD;
+        match key(bundle) {
+            Some((Tee::Tdx, key)) if bundle.collateral.is_none() => {
+                let found = self.intel.get(&key).filter(|it| usable(it.fetched));
+                bundle.collateral = found.map(|it| it.document.clone());
+            }
+            Some((Tee::Snp, key)) if bundle.snp_collateral.is_none() => {
+                let found = self.amd.get(&key).filter(|it| usable(it.fetched));
+                bundle.snp_collateral = found.map(|it| it.document.clone());
+            }
+            _ => {}
+        }
+        if bundle.gpu_collateral.is_none() && !bundle.gpu.is_empty() {
+            let found = self.gpu(bundle, now, TOO_OLD, 0);
+            let any = !found.rims.is_empty() || !found.ocsp.is_empty();
+            let fits = found.to_bytes().is_ok_and(|it| it.len() <= MAX_NVIDIA_COLLATERAL_BYTES);
+            bundle.gpu_collateral = Some(found).filter(|_| any && fits);
+        }
+    }
+
+    /// Of files and responses those that the bundle's GPUs need. Certificates of the files are known once the files are.
+    fn gpu(&self, bundle: &EvidenceBundle, now: u64, oldest: u64, margin: u64) -> NvidiaCollateral {
+        let usable = |fetched: u64| now.saturating_sub(fetched) < oldest;
+        let roots = NvidiaRoots::nvidia();
+        let mut chosen = NvidiaCollateral::default();
+        for gpu in &bundle.gpu {
+            for _ in 0..2 {
+                let lacks = wanted(&gpu.evidence.0, &chosen, &roots, None);
+                for id in lacks.rims {
+                    if let Some(it) = self.rims.get(&id).filter(|it| usable(it.fetched)) {
+                        chosen.rims.push(RimFile { id, file: it.document.clone() });
+                    }
+                }
+                for (certificate, _) in lacks.ocsp {
+                    let found = self.ocsp.get(&certificate.to_string()).filter(|it| {
+                        let end = valid_until(&it.document.0).unwrap_or(0);
+                        usable(it.fetched) && now.saturating_add(margin) <= end
+                    });
+                    if let Some(it) = found {
+                        let response = it.document.clone();
+                        chosen.ocsp.push(OcspAnswer { certificate, response });
+                    }
+                }
+            }
+        }
+        chosen
+    }
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    serde_json::from_slice(bytes).ok()
+}
+
+/// The newest stay.
+fn put<T>(kept: &mut BTreeMap<String, Dated<T>>, key: String, document: T, now: u64, most: usize) {
+    kept.insert(key, Dated { fetched: now, document });
+    while kept.len() > most {
+        let oldest = kept.iter().min_by_key(|(_, it)| it.fetched).map(|(key, _)| key.clone());
+        let Some(oldest) = oldest else { return };
+        kept.remove(&oldest);
+    }
+}
+
+/// For which machine a bundle's collateral is.
+fn key(bundle: &EvidenceBundle) -> Option<(Tee, String)> {
+    let quote = &bundle.quote.0;
+    let key = match bundle.tee {
+        Tee::Tdx | Tee::Dstack => {
+            let QuoteSubject { fmspc, ca } = QuoteSubject::of(quote).ok()?;
+            format!("{fmspc}-{}", ca.as_str())
+        }
+        Tee::Snp => {
+            let report = Report::parse(quote).ok()?;
+            let kind = report.signing_key.as_str();
+            let chip = [report.chip_id.as_slice(), &report.reported_tcb.0].concat();
+            let digest = ring::digest::digest(&ring::digest::SHA256, &chip);
+            let digest = <[u8; 32]>::try_from(digest.as_ref()).ok()?;
+            format!("{kind}-{}", Hex(digest))
+        }
+    };
+    Some((bundle.tee, key))
+}

@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sealtune_evidence::collateral::nvidia::fuzz_gpu_answers(
+    data
+));
