@@ -136,9 +136,9 @@ async fn set_up(
     );
     if tee.has_own_image() {
         refuse_unlisted_disks(&configuration.layers, &places.sysfs)?;
-    }
-    if !configuration.layers.is_empty() {
-        places.modules_loaded().await?;
+        if !configuration.layers.is_empty() {
+            places.modules_loaded().await?;
+        }
     }
     let layers = open_layers(&configuration.layers, places)?;
     let gpus = find_gpus(&configuration, &layers, places)?;

@@ -3,6 +3,7 @@
 
 mod control;
 mod double;
+mod dstack;
 mod gpu;
 mod gpu_double;
 mod jobs;

@@ -132,7 +132,8 @@ impl Tee {
         dstack::Dstack::detect().map(Self::Dstack).or_else(own)
     }
 
-    /// Whether the disks of this machine are for its own image to name. dstack's has disks of its own.
+    /// Whether this is Sealtune's image: its init loads the modules, and no disk is there that the launch configuration does
+    /// not list. dstack's has an init and disks of its own.
     pub(crate) fn has_own_image(&self) -> bool {
         !matches!(self, Self::Dstack(_))
     }

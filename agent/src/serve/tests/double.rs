@@ -52,27 +52,18 @@ impl Bench {
             let mode = std::fs::Permissions::from_mode(0o755);
             std::fs::set_permissions(path("runner"), mode).unwrap();
         }
-        let places = Places {
-            scratch: path("scratch"),
-            layers: path("layers"),
-            sysfs: path("sys"),
-            proc: path("proc"),
-            proc_sys: path("proc"),
-            dev: path("dev"),
-            make_node: |_, _, _| Ok(()),
-            modules: path("proc"),
-            runner: path("runner"),
-            unpack: crate::unpack::in_this_process,
-            stand_in: Some(path("layer")),
-        };
         let (address, messages) = mpsc::channel(64);
         let tee = Tee::Simulated(Simulated::new(address.clone()));
-        let hub = Hub::new(tee, places, messages, address.clone());
+        let hub = Hub::new(tee, places(&folder), messages, address.clone());
         Self { door: Door::new(address), hub: tokio::spawn(hub.run()), folder }
     }
 
     pub(super) fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
+    }
+
+    pub(super) fn places(&self) -> Places {
+        places(&self.folder)
     }
 
     /// The other end of a new connection, before its first message.
@@ -109,6 +100,23 @@ impl Bench {
         let reply = peer.request(launch(&configuration())).await;
         assert!(matches!(reply, Ok(AgentReply::Launched(_))), "{reply:?}");
         (bench, peer)
+    }
+}
+
+fn places(folder: &tempfile::TempDir) -> Places {
+    let path = |name: &str| folder.path().join(name);
+    Places {
+        scratch: path("scratch"),
+        layers: path("layers"),
+        sysfs: path("sys"),
+        proc: path("proc"),
+        proc_sys: path("proc"),
+        dev: path("dev"),
+        make_node: |_, _, _| Ok(()),
+        modules: path("proc"),
+        runner: path("runner"),
+        unpack: crate::unpack::in_this_process,
+        stand_in: Some(path("layer")),
     }
 }
 

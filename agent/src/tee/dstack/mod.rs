@@ -9,7 +9,7 @@
 
 mod exchange;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};

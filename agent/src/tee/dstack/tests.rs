@@ -16,7 +16,7 @@ use crate::tee::Tee;
 const DATA: [u8; 64] = [0x5d; 64];
 
 /// What the server does with a request.
-pub(in crate::tee) enum Act {
+pub(crate) enum Act {
     /// Status and body, with the body's length.
     Say(u16, String),
     /// The same in chunks of seven bytes.
@@ -29,15 +29,13 @@ pub(in crate::tee) enum Act {
 
 type Answer = dyn FnMut(&str, &Value) -> Act + Send;
 
-pub(in crate::tee) struct Server {
+pub(crate) struct Server {
     folder: TempDir,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    pub(in crate::tee) fn start(
-        mut answer: impl FnMut(&str, &Value) -> Act + Send + 'static,
-    ) -> Self {
+    pub(crate) fn start(mut answer: impl FnMut(&str, &Value) -> Act + Send + 'static) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("run")).unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -53,7 +51,7 @@ impl Server {
         Self { folder, seen }
     }
 
-    pub(in crate::tee) fn client(&self, generation: Generation) -> Dstack {
+    pub(crate) fn client(&self, generation: Generation) -> Dstack {
         Dstack::at(self.folder.path().join("run/dstack.sock"), generation)
     }
 
@@ -122,7 +120,7 @@ fn quote(report_data: &[u8; 64], log: &str) -> Vec<u8> {
 }
 
 /// A guest agent in a good state: its log grows with what it is told to emit.
-pub(in crate::tee) fn good() -> impl FnMut(&str, &Value) -> Act + Send + 'static {
+pub(crate) fn good() -> impl FnMut(&str, &Value) -> Act + Send + 'static {
     let mut log = vec![event("system-preparing", b""), event("system-ready", b"")];
     move |path, body| match path {
         "/GetQuote" | "/prpc/Tappd.RawQuote" => {

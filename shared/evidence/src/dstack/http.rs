@@ -84,9 +84,8 @@ impl Response {
             }
             Err(_) => return Err(HttpError::Head("is malformed")),
         };
-        let status = match head.code {
-            Some(status @ 200..=599) => status,
-            _ => return Err(HttpError::Head("has no final status")),
+        let Some(status @ 200..=599) = head.code else {
+            return Err(HttpError::Head("has no final status"));
         };
         let framing = framing(head.headers, status)?;
         let rest = bytes.get(length..).unwrap_or_default();
