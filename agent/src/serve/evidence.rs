@@ -50,15 +50,18 @@ impl Attester {
         purpose: OutsidePurpose,
         nonce: Hex32,
     ) -> Result<Made, ServeError> {
-        let turn = match purpose {
-            OutsidePurpose::Identity => self.turn(Purpose::Identity, nonce).await?,
-            OutsidePurpose::Offer => self.turn(Purpose::Offer, nonce).await?,
-        };
-        let claims = match purpose {
-            OutsidePurpose::Identity => turn.claims.identity(nonce)?,
-            OutsidePurpose::Offer => turn.claims.offer(nonce, None)?,
-        };
-        turn.quote(&claims).await
+        match purpose {
+            OutsidePurpose::Identity => {
+                let turn = self.turn(Purpose::Identity, nonce).await?;
+                let claims = turn.claims.identity(nonce)?;
+                turn.quote(&claims).await
+            }
+            OutsidePurpose::Offer => {
+                let turn = self.turn(Purpose::Offer, nonce).await?;
+                let claims = turn.claims.offer(nonce, None)?;
+                turn.quote(&claims).await
+            }
+        }
     }
 
     /// `knobs` as they read back right before the container. What comes with it lets the GPUs take work.
