@@ -3,12 +3,14 @@
 //! The anchor is computed from the root key that verified the chain. Nothing in evidence or policy can choose it.
 
 use dcap_qvl::{QuoteClaims, QuotePolicy, verify::QuoteVerifier};
+use serde::Deserialize;
 
 use crate::{
     codes::Code,
     collateral::Collateral,
-    fixed_hex::{FixedHex, Hex48},
+    fixed_hex::{FixedHex, Hex32, Hex48},
     nvidia::NvidiaRoots,
+    pck_chain,
     snp::{Product, Roots, SnpAnchor},
 };
 
@@ -17,6 +19,12 @@ pub const INTEL_ROOT_KEY_ID: Hex48 = FixedHex([
     0x46, 0xe4, 0x03, 0xbd, 0x34, 0xf0, 0x5a, 0x3f, 0x28, 0x17, 0xab, 0x9b, 0xad, 0xca, 0xac, 0xc7,
     0xff, 0xc9, 0x8e, 0x0f, 0x26, 0x10, 0x08, 0xcd, 0x30, 0xda, 0xe9, 0x36, 0xca, 0xce, 0x18, 0xd5,
     0xdc, 0xf5, 0x8e, 0xef, 0x31, 0x46, 0x36, 0x13, 0xde, 0x15, 0x70, 0xd5, 0x16, 0x20, 0x09, 0x93,
+]);
+
+/// SHA-256 of that certificate, as every quote carries it.
+const INTEL_ROOT: Hex32 = FixedHex([
+    0x44, 0xa0, 0x19, 0x6b, 0x2b, 0x99, 0xf8, 0x89, 0xb8, 0xe1, 0x49, 0xe9, 0x5b, 0x80, 0x7a, 0x35,
+    0x0e, 0x74, 0x24, 0x96, 0x43, 0x99, 0xe8, 0x85, 0xa7, 0xcb, 0xb8, 0xcc, 0xfa, 0xb6, 0x74, 0xd3,
 ]);
 
 /// The roots that a verifier trusts. Only a command line may set the second one.
@@ -109,7 +117,7 @@ pub fn verify_quote(
     anchors: &Anchors,
     now: u64,
 ) -> Result<VerifiedQuote, AnchorError> {
-    let intel = match verify_under(QuoteVerifier::new_prod(), quote, collateral, now) {
+    let intel = match verify_under(QuoteVerifier::new_prod(), &INTEL_ROOT, quote, collateral, now) {
         Ok(verified) => return Ok(verified),
         Err(failure) => failure,
     };
@@ -121,7 +129,8 @@ pub fn verify_quote(
         });
     };
     let simulated = QuoteVerifier::new(root.clone());
-    verify_under(simulated, quote, collateral, now).map_err(|simulated| {
+    let digest = pck_chain::sha256(root);
+    verify_under(simulated, &digest, quote, collateral, now).map_err(|simulated| {
         match (intel.is_other_root(), simulated.is_other_root()) {
             (true, true) => AnchorError::OtherSimulatedRoot(simulated.0),
             (false, _) => intel.classify(),
@@ -151,6 +160,7 @@ impl Failure {
 
 fn verify_under(
     verifier: QuoteVerifier,
+    root: &Hex32,
     quote: &[u8],
     collateral: &Collateral,
     now: u64,
@@ -160,10 +170,28 @@ fn verify_under(
     let platform = verifier
         .verify_with_policy(quote, collateral, now, &policy)
         .map_err(|error| Failure(format!("{error:#}")))?;
+    check_pce(collateral, &platform.platform.pck.pce_id)?;
+    pck_chain::check(quote, root).map_err(|error| Failure(error.to_string()))?;
     let key_id = <[u8; 48]>::try_from(platform.platform.root_key_id.as_slice())
         .map(FixedHex)
         .map_err(|_| Failure("the root key id has another length than expected".to_owned()))?;
     let anchor =
         if key_id == INTEL_ROOT_KEY_ID { Anchor::Intel } else { Anchor::Simulated(key_id) };
     Ok(VerifiedQuote { anchor, platform })
+}
+
+/// Platforms of one FMSPC may have another provisioning enclave; `dcap-qvl` leaves that to its caller.
+fn check_pce(collateral: &Collateral, found: &[u8]) -> Result<(), Failure> {
+    #[derive(Deserialize)]
+    struct TcbInfo {
+        #[serde(rename = "pceId")]
+        pce_id: String,
+    }
+    let info: TcbInfo = serde_json::from_str(&collateral.tcb_info)
+        .map_err(|error| Failure(format!("read the TCB info: {error}")))?;
+    if hex::decode(&info.pce_id).is_ok_and(|expected| expected == found) {
+        Ok(())
+    } else {
+        Err(Failure("the TCB info is for another PCEID than the platform's".to_owned()))
+    }
 }

@@ -158,6 +158,11 @@ impl EventLog {
         registers
     }
 
+    /// Whether the boot is in this log. The firmware of a real machine keeps a log of its own, in another form.
+    pub fn has_boot_events(&self) -> bool {
+        self.events.iter().any(|event| usize::from(event.imr) != RUNTIME_REGISTER)
+    }
+
     /// That the log explains all four registers of a quote.
     pub fn check_replay(&self, quoted: &Registers) -> Result<(), EventLogError> {
         check_registers(&self.replay(), quoted)

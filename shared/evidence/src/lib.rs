@@ -19,6 +19,7 @@ pub mod layout1;
 pub mod logs;
 pub mod measure;
 pub mod nvidia;
+mod pck_chain;
 pub mod policy;
 pub mod qgs;
 pub mod quote;

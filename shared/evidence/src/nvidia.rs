@@ -3,7 +3,7 @@
 
 mod appraise;
 mod certificate;
-mod chain;
+pub(crate) mod chain;
 pub mod codes;
 pub mod collateral;
 pub mod compare;
@@ -33,4 +33,4 @@ pub use rules::NvidiaRules;
 
 #[cfg(test)]
 #[cfg(feature = "simulated-tee")]
-mod tests;
+pub(crate) mod tests;

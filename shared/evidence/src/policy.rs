@@ -4,6 +4,7 @@
 //! VM: those need `--simulated-root` on the command line, so that "use our policy file" is never enough.
 
 mod launch_rule;
+mod rtmr0_rule;
 
 use ring::digest;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub use launch_rule::LaunchRule;
+pub use rtmr0_rule::Rtmr0Rule;
 
 pub const MAX_POLICY_BYTES: usize = 64 * 1024;
 const MAX_LIST: usize = 1024;
@@ -53,16 +55,6 @@ pub enum GpuRule {
     Verified,
     /// Their evidence must be bound to the VM; whether it is genuine is left to somebody else.
     Unverified,
-}
-
-/// What RTMR0 must be. The host's ACPI tables are measured there, and hold code for the guest's kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Rtmr0Rule {
-    /// A reference value, in full.
-    Full,
-    /// The right number, types and order of events; the digests of memory list and ACPI tables are left to the host.
-    LayoutFree,
 }
 
 /// Whose guest images may run.
@@ -336,9 +328,7 @@ impl PolicyRules {
         if self.gpu == GpuRule::Unverified {
             list.push("GPUs whose evidence nobody verified".to_owned());
         }
-        if self.rtmr0 == Rtmr0Rule::LayoutFree {
-            list.push("ACPI tables of the host's choice".to_owned());
-        }
+        list.extend(self.rtmr0.tolerates());
         if self.images == ImageRule::Dstack {
             list.push("dstack images, whose launch the CPU does not measure".to_owned());
         }

@@ -91,6 +91,7 @@ impl TdxQuote {
             0 => {}
             trailing => return Err(QuoteError::Trailing(trailing)),
         }
+        check_signature_data(bytes)?;
         let quote =
             Quote::parse(bytes).map_err(|error| QuoteError::Malformed(format!("{error:#}")))?;
         let Some(report) = quote.report.as_td10() else {
@@ -186,10 +187,22 @@ pub fn without_padding(bytes: &[u8]) -> Result<&[u8], QuoteError> {
 
 /// Where the quote in `bytes` ends.
 fn quote_length(bytes: &[u8]) -> Result<usize, QuoteError> {
-    let malformed = |reason: &str| QuoteError::Malformed(reason.to_owned());
     if bytes.len() > MAX_QUOTE_BYTES {
-        return Err(malformed("longer than 16 KiB"));
+        return Err(QuoteError::Malformed("longer than 16 KiB".to_owned()));
     }
+    let short = || QuoteError::Malformed("shorter than its header says".to_owned());
+    let body_end = body_end(bytes)?;
+    let signature = read_u32(bytes, body_end).ok_or_else(short)?;
+    let end = usize::try_from(signature)
+        .ok()
+        .and_then(|length| length.checked_add(body_end + 4))
+        .ok_or_else(short)?;
+    if end > bytes.len() { Err(short()) } else { Ok(end) }
+}
+
+/// Where what its own signature covers ends.
+fn body_end(bytes: &[u8]) -> Result<usize, QuoteError> {
+    let malformed = |reason: &str| QuoteError::Malformed(reason.to_owned());
     let short = || malformed("shorter than its header says");
     let (Some(version), Some(tee_type)) = (read_u16(bytes, 0), read_u32(bytes, 4)) else {
         return Err(short());
@@ -211,12 +224,31 @@ fn quote_length(bytes: &[u8]) -> Result<usize, QuoteError> {
         }
         HEADER + V5_DESCRIPTOR + size as usize
     };
-    let signature = read_u32(bytes, body_end).ok_or_else(short)?;
-    let end = usize::try_from(signature)
-        .ok()
-        .and_then(|length| length.checked_add(body_end + 4))
-        .ok_or_else(short)?;
-    if end > bytes.len() { Err(short()) } else { Ok(end) }
+    Ok(body_end)
+}
+
+/// What signatures do not cover, and a decoder may pass over: that each part behind the body is of the one kind that is in
+/// use, and fills the part around it.
+fn check_signature_data(bytes: &[u8]) -> Result<(), QuoteError> {
+    /// Signature, attestation key.
+    const CERTIFICATION: usize = 64 + 64;
+    /// Kind and length, the quoting enclave's report, its signature.
+    const AUTH_DATA: usize = CERTIFICATION + 6 + 384 + 64;
+    const ENCLAVE_REPORT: u16 = 6;
+    const PEM_CHAIN: u16 = 5;
+    let malformed = || QuoteError::Malformed("its signature data is of another form".to_owned());
+    let data = bytes.get(body_end(bytes)? + 4..).ok_or_else(malformed)?;
+    let inner = read_u16(data, AUTH_DATA).map(|length| AUTH_DATA + 2 + usize::from(length));
+    let inner = inner.ok_or_else(malformed)?;
+    let fills = |kind: u16, at: usize| {
+        let rest = data.len().checked_sub(at + 6).and_then(|rest| u32::try_from(rest).ok());
+        read_u16(data, at) == Some(kind) && rest.is_some() && read_u32(data, at + 2) == rest
+    };
+    if fills(ENCLAVE_REPORT, CERTIFICATION) && fills(PEM_CHAIN, inner) {
+        Ok(())
+    } else {
+        Err(malformed())
+    }
 }
 
 fn read_u16(bytes: &[u8], at: usize) -> Option<u16> {
@@ -231,6 +263,7 @@ fn read_u32(bytes: &[u8], at: usize) -> Option<u32> {
 pub fn fuzz_quote(data: &[u8]) {
     if let Ok(quote) = TdxQuote::parse(data) {
         assert_eq!(without_padding(data), Ok(data));
+        assert!(crate::pck_chain::check(data, &crate::fixed_hex::Hex32::ZERO).is_err());
         let _ = (quote.check_attributes(), quote.check_xfam(), quote.check_owner());
     }
     if let Ok(cut) = without_padding(data) {

@@ -17,8 +17,6 @@ use crate::{
     fixed_hex::{Hex32, Hex48},
     launch::{Layer, Shape},
     layout1::{self, BootFiles, BootRegisters},
-    logs::LoggedEvent,
-    measure::{Comparison, MeasureError},
 };
 
 pub use image::{ImageEvent, ImageReference, ImageRegisters};
@@ -297,32 +295,6 @@ impl ReferenceValues {
         } else {
             Departure::Boot
         })
-    }
-
-    /// The row whose other registers these are, and whose RTMR0 is made of the right events with nothing but the host's own
-    /// tables free. The log must have been replayed to the quote before. `Err`: why the last row that could be meant is not.
-    pub fn find_by_events(
-        &self,
-        measured: &BootRegisters,
-        vcpus: u32,
-        logged: &[LoggedEvent],
-    ) -> Option<Result<(&RegisterRow, Comparison), MeasureError>> {
-        let mut found = None;
-        for row in self.registers.iter().filter(|row| row.vcpus == vcpus) {
-            let others =
-                |registers: &BootRegisters| (registers.mrtd, registers.rtmr1, registers.rtmr2);
-            if others(&row.registers()) != others(measured) {
-                continue;
-            }
-            let layouts = self.rtmr0.iter().filter(|layout| layout.vcpus == vcpus);
-            for layout in layouts.filter(|layout| layout.firmware == row.firmware) {
-                match layout.compare(logged) {
-                    Ok(comparison) => return Some(Ok((row, comparison))),
-                    Err(error) => found = Some(Err(error)),
-                }
-            }
-        }
-        found
     }
 
     fn simulated_row(&self, firmware: Hex48, shape: Shape) -> Result<RegisterRow, ReferenceError> {

@@ -201,6 +201,16 @@ impl SimulatedPlatform {
 
     /// Collateral issued at `now`, good for 30 days.
     pub fn collateral(&self, now: u64) -> Result<Collateral, SimulatedError> {
-        collateral::make(&self.pki, now)
+        self.odd_collateral(now, &|_| {}, &|_| {})
+    }
+
+    /// Collateral with another TCB info or identity of the quoting enclave, signed like any other.
+    pub fn odd_collateral(
+        &self,
+        now: u64,
+        edit_tcb_info: &dyn Fn(&mut serde_json::Value),
+        edit_qe_identity: &dyn Fn(&mut serde_json::Value),
+    ) -> Result<Collateral, SimulatedError> {
+        collateral::make(&self.pki, now, [edit_tcb_info, edit_qe_identity])
     }
 }

@@ -33,4 +33,4 @@ pub use roots::{Roots, SnpAnchor};
 pub use rules::{Rule, SnpRules};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -237,9 +237,11 @@ impl Verdict {
     pub fn render(&self) -> String {
         use std::fmt::Write as _;
         let mut text = String::new();
-        let width = self.claims.iter().map(|finding| finding.claim.len()).max().unwrap_or(0);
+        let longest = self.claims.iter().map(|finding| finding.claim.chars().count()).max();
+        let width = longest.unwrap_or(0).min(WIDEST);
         let mark = if self.simulated { "SIMULATED " } else { "" };
         let _ = writeln!(text, "{mark}{}", printable(&self.subject));
+        let mut said = "";
         for finding in &self.claims {
             let word = match (finding.status, finding.required) {
                 (Status::Affirming, _) => "ok",
@@ -254,9 +256,11 @@ impl Verdict {
                 Some(code) => format!("{value}  ({code})").trim_start().to_owned(),
             };
             let _ = writeln!(text, "  {word:<4} {:<width$}  {rest}", printable(&finding.claim));
-            if finding.status != Status::Affirming {
+            // One cause often keeps many claims from being judged: it is said once.
+            if finding.status != Status::Affirming && finding.text != said {
                 let _ = writeln!(text, "       {:<width$}  {}", "", printable(&finding.text));
             }
+            said = &finding.text;
         }
         let time =
             crate::time::rfc3339(self.judged_at).unwrap_or_else(|| self.judged_at.to_string());
@@ -286,13 +290,16 @@ fn short_anchor(anchor: &str) -> String {
     }
 }
 
+/// Names of claims may hold names of the sender's; a long one is no reason to indent all others.
+const WIDEST: usize = 40;
+
 /// What evidence says must not steer a terminal, nor fill it.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     const MOST: usize = 400;
     let mut shown: String = text
         .chars()
         .take(MOST)
-        .map(|c| if c.is_control() || is_direction_mark(c) { '\u{fffd}' } else { c })
+        .map(|c| if is_invisible(c) { char::REPLACEMENT_CHARACTER } else { c })
         .collect();
     if text.chars().nth(MOST).is_some() {
         shown.push('…');
@@ -300,9 +307,13 @@ fn printable(text: &str) -> String {
     shown
 }
 
-/// Characters that turn the direction of the text around them.
-fn is_direction_mark(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Characters that a reader does not see, though they move, turn, join or hide the text around them.
+pub fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -358,5 +369,36 @@ mod tests {
         assert!(!text.contains('\u{1b}') && !text.contains('\u{202e}') && !text.contains('\r'));
         assert!(!text.lines().any(|line| line.trim() == "ACCEPTED"));
         assert_eq!(text.lines().last(), Some("SIMULATED REJECTED"));
+    }
+
+    #[test]
+    fn what_keeps_many_claims_from_being_judged_is_said_once() {
+        let mut findings = Findings::default();
+        findings.refuse("a", "", Code::QuoteDebug, "");
+        for claim in ["b", "c", "d"] {
+            findings.unjudged(claim, Code::NotChecked, "the quote did not verify");
+        }
+        let text = findings.into_verdict("t", false, policy(), 0).render();
+        assert_eq!(text.matches("the quote did not verify").count(), 1, "{text}");
+        assert_eq!(text.matches("(ST-EVID-92)").count(), 3, "{text}");
+    }
+
+    #[test]
+    fn nothing_invisible_is_printed_and_nothing_endless() {
+        let hidden = [
+            "\u{1b}", "\u{9b}", "\u{7f}", "\u{202e}", "\u{2066}", "\u{61c}", "\u{2028}", "\u{200b}",
+        ];
+        for text in hidden.into_iter().chain(["\u{feff}", "\u{e0041}", "\u{ad}", "\r", "\n", "\0"])
+        {
+            assert_eq!(printable(text), "\u{fffd}", "{}", text.escape_unicode());
+        }
+        assert_eq!(printable("Größe 大 ✓"), "Größe 大 ✓");
+        let long = "x".repeat(64 << 10);
+        let mut findings = Findings::default();
+        findings.affirm(&long, &long, &long, "");
+        findings.refuse("b", &long, Code::QuoteDebug, &long);
+        findings.affirm("c", "", "test", "");
+        let verdict = findings.into_verdict(&long, false, policy(), 0);
+        assert!(verdict.render().len() < 4096, "{} bytes", verdict.render().len());
     }
 }

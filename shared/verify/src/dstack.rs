@@ -16,7 +16,7 @@ pub(crate) fn run(
     surroundings: &Surroundings<'_>,
 ) -> Result<Report, Failure> {
     let judge = Judge::read(&command.judge, surroundings)?;
-    let bytes = input::read(&command.file, MAX_DSTACK_REPORT_BYTES)?;
+    let bytes = input::judged(&command.file, MAX_DSTACK_REPORT_BYTES)?;
     let report = DstackReport::parse(&bytes)
         .map_err(Failure::of(&command.file, |path, source| Failure::Dstack { path, source }))?;
     let bundle = report.as_bundle();

@@ -16,7 +16,7 @@ pub(crate) fn run(
     surroundings: &Surroundings<'_>,
 ) -> Result<Report, Failure> {
     let judge = Judge::read(&command.judge, surroundings)?;
-    let bytes = input::read(&command.file, MAX_BUNDLE_BYTES)?;
+    let bytes = input::judged(&command.file, MAX_BUNDLE_BYTES)?;
     let bundle = EvidenceBundle::parse(&bytes)
         .map_err(Failure::of(&command.file, |path, source| Failure::Evidence { path, source }))?;
     let mut expectation = Expectation::new(command.purpose, Some(command.nonce));

@@ -18,7 +18,7 @@ use sealtune_evidence::{
 };
 use sealtune_receipt::PackageError;
 
-use crate::catalogue::explain;
+use crate::{catalogue::explain, terminal};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -72,6 +72,8 @@ pub enum Failure {
     Image { path: PathBuf, reason: String },
     #[error("explain {0}: there is no such code")]
     UnknownCode(String),
+    #[error("understand the command line: {0}")]
+    Usage(String),
     #[error("write the answer: {0}")]
     Write(#[source] serde_json::Error),
 }
@@ -134,6 +136,11 @@ const OWN: &[CodeEntry] = &[
         cause: "a manifest names reference values in a file, and no such file was given",
         fix: "pass the file that was published with the manifest with --reference",
     },
+    CodeEntry {
+        code: "ST-VRFY-19",
+        cause: "the command line cannot be understood",
+        fix: "see `sealtune-verify --help`, and the help of its commands",
+    },
 ];
 
 impl Failure {
@@ -164,6 +171,7 @@ impl Failure {
             Self::Layer { .. } => "ST-VRFY-05",
             Self::UnknownCode(_) => "ST-VRFY-06",
             Self::Write(_) => "ST-VRFY-07",
+            Self::Usage(_) => "ST-VRFY-19",
         }
     }
 
@@ -196,9 +204,14 @@ impl Failure {
 
     pub fn to_json(&self) -> String {
         serde_json::json!({
-            "error": { "code": self.code(), "message": self.to_string(), "fix": self.fix() }
+            "error": { "code": self.code(), "message": self.message(), "fix": self.fix() }
         })
         .to_string()
+    }
+
+    /// What failed, fit for a terminal: parsers quote what they did not understand.
+    pub fn message(&self) -> String {
+        terminal::line(&self.to_string())
     }
 
     /// An error that names its file.

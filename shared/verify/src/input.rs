@@ -23,24 +23,39 @@ const MAX_CERTIFICATE: usize = 16 * 1024;
 /// Firmware and result files are hashed, not held.
 const MAX_HASHED: u64 = 1 << 42;
 
-/// At most `limit` bytes of a file; one more is an error.
+/// A file whose end comes: a pipe may never begin, and a device never end.
+pub(crate) fn open(path: &Path) -> std::io::Result<File> {
+    let refused = || std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file");
+    // Opening a pipe waits for its other end.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(refused());
+    }
+    let file = File::open(path)?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(refused()) }
+}
+
+/// At most `limit` bytes of a file of the user's; one more is an error.
 pub(crate) fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
-    let limit = limit as u64;
-    let mut bytes = Vec::new();
-    let read = || -> std::io::Result<Vec<u8>> {
-        File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().map_err(Failure::of(path, |path, source| Failure::Read { path, source }))?;
-    if bytes.len() as u64 > limit {
-        return Err(Failure::TooLong { path: path.to_owned(), limit });
+    let bytes = judged(path, limit)?;
+    if bytes.len() > limit {
+        return Err(Failure::TooLong { path: path.to_owned(), limit: limit as u64 });
     }
     Ok(bytes)
 }
 
+/// What is to be judged, and a byte more than it may have: its own decoder says that it is too long.
+pub(crate) fn judged(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = || -> std::io::Result<Vec<u8>> {
+        open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(Failure::of(path, |path, source| Failure::Read { path, source }))
+}
+
 fn hash(path: &Path, algorithm: &'static digest::Algorithm) -> Result<digest::Digest, Failure> {
     let hash = || -> std::io::Result<digest::Digest> {
-        let mut file = File::open(path)?.take(MAX_HASHED);
+        let mut file = open(path)?.take(MAX_HASHED);
         let mut context = digest::Context::new(algorithm);
         let mut buffer = vec![0; 1 << 16];
         loop {

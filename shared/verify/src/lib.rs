@@ -17,6 +17,7 @@ mod memory_file;
 mod online;
 mod receipt;
 mod releases;
+pub mod terminal;
 
 use std::path::PathBuf;
 
@@ -67,12 +68,17 @@ pub struct Report {
 
 /// Carries out one command.
 pub fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Result<Report, Failure> {
+    let json = arguments.json;
+    let shown = |report: Report| match json {
+        true => Report { stdout: terminal::json(&report.stdout), ..report },
+        false => report,
+    };
     match &arguments.command {
-        Command::Evidence(command) => evidence::run(command, arguments.json, surroundings),
-        Command::Dstack(command) => dstack::run(command, arguments.json, surroundings),
-        Command::Receipt(command) => receipt::run(command, arguments.json, surroundings),
+        Command::Evidence(command) => evidence::run(command, json, surroundings).map(shown),
+        Command::Dstack(command) => dstack::run(command, json, surroundings).map(shown),
+        Command::Receipt(command) => receipt::run(command, json, surroundings).map(shown),
         Command::Measure(command) => measure::run(command),
-        Command::Explain(command) => explain::run(command, arguments.json),
+        Command::Explain(command) => explain::run(command, json),
         Command::Completions { shell } => Ok(completions(*shell)),
     }
 }

@@ -14,7 +14,10 @@ use clap::Parser as _;
 use sealtune_verify::{Arguments, Failure, Report, Surroundings, run};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return usage(&error),
+    };
     // A clock before 1970 is refused like every clock that is too early.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs());
     let memory = state_directory().map(|folder| folder.join("sealtune/collateral-memory.json"));
@@ -41,6 +44,21 @@ fn main() -> ExitCode {
     }
 }
 
+/// Help and version are answers; what is wrong is said as everything else is.
+fn usage(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|word| word == "--json");
+    if !(wants_json && error.use_stderr()) {
+        let _ = error.print();
+        return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+    }
+    let text = error.to_string();
+    let said = text.split("\n\n").next().unwrap_or_default();
+    let said = said.strip_prefix("error: ").unwrap_or(said).split_whitespace();
+    let failure = Failure::Usage(said.collect::<Vec<_>>().join(" "));
+    report(&failure, true);
+    ExitCode::from(failure.exit_code())
+}
+
 /// Where programs keep what they must not forget (XDG base directories); relative paths do not count.
 fn state_directory() -> Option<PathBuf> {
     let named = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
@@ -52,6 +70,7 @@ fn report(failure: &Failure, json: bool) {
     let _ = if json {
         writeln!(stderr, "{}", failure.to_json())
     } else {
-        writeln!(stderr, "error: failed to {failure} ({})\nfix: {}", failure.code(), failure.fix())
+        let message = failure.message();
+        writeln!(stderr, "error: failed to {message} ({})\nfix: {}", failure.code(), failure.fix())
     };
 }

@@ -13,7 +13,7 @@ use sealtune_evidence::{
     release::ReleaseMemory,
 };
 
-use crate::failure::Failure;
+use crate::{failure::Failure, input};
 
 /// Something that is kept in a file between runs.
 pub(crate) trait Memory: Default + PartialEq {
@@ -125,7 +125,7 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 fn read(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+    let file = match input::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,
     };

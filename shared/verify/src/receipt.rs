@@ -19,7 +19,7 @@ pub(crate) fn run(
     surroundings: &Surroundings<'_>,
 ) -> Result<Report, Failure> {
     let judge = Judge::read(&command.judge, surroundings)?;
-    let bytes = input::read(&command.file, MAX_PACKAGE_BYTES)?;
+    let bytes = input::judged(&command.file, MAX_PACKAGE_BYTES)?;
     let package = ReceiptPackage::parse(&bytes)
         .map_err(Failure::of(&command.file, |path, source| Failure::Receipt { path, source }))?;
     let mut openings = Vec::new();

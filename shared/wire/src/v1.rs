@@ -352,6 +352,7 @@ mod tests {
             event_log: "x".repeat(4 << 10),
             claims: "x".repeat(32 << 10),
             gpu: lengths.iter().enumerate().map(part).collect(),
+            dstack_log: None,
         }
     }
 

@@ -42,7 +42,7 @@ impl Fresh {
         let Some(services) = &trust.services else { return fresh };
         let quote = &first.quote.0;
         match first.tee {
-            Tee::Tdx if trust.collateral.is_none() => {
+            Tee::Tdx | Tee::Dstack if trust.collateral.is_none() => {
                 let inquiry = IntelInquiry::new(&services.intel, Update::Early, quote);
                 fresh.intel = fresh.take(fetched(inquiry).await);
             }
@@ -51,7 +51,7 @@ impl Fresh {
                 let inquiry = SnpInquiry::new(&services.amd, quote, sent, &trust.anchors.snp);
                 fresh.amd = fresh.take(fetched(inquiry).await);
             }
-            Tee::Tdx | Tee::Snp => {}
+            Tee::Tdx | Tee::Dstack | Tee::Snp => {}
         }
         if trust.policy.rules.gpu == GpuRule::Verified && trust.gpu_collateral.is_none() {
             let roots = &trust.anchors.nvidia;

@@ -3,6 +3,7 @@
 //!
 //! It starts a new VM or takes up one that a daemon before it started; from then on both are the same.
 
+mod connector;
 mod events;
 mod transfers;
 
@@ -21,7 +22,7 @@ use tokio::{
     time::Instant,
 };
 
-use self::events::Broken;
+use self::{connector::Connector, events::Broken};
 use super::{
     arguments::{Accelerator, qemu_arguments, vsock_helper_arguments},
     collateral::HostCollateral,
@@ -423,15 +424,6 @@ impl VmTask {
     }
 }
 
-/// Tries no longer than somebody waits for it: not beyond the end of its VM.
-struct Connector(tokio::task::JoinHandle<()>);
-
-impl Drop for Connector {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 async fn receive(link: &mut Option<Link>) -> Option<ToSupervisor> {
     match link {
         Some(link) => link.receive().await,
@@ -484,22 +476,5 @@ pub(crate) fn first_view(definition: &super::definition::VmDefinition) -> VmView
         instance: None,
         rtmr3: None,
         failure: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn nobody_connects_to_a_vm_that_has_ended() {
-        let (alive, mut ended) = mpsc::channel::<()>(1);
-        let connector = Connector(tokio::spawn(async move {
-            let _alive = alive;
-            std::future::pending::<()>().await;
-        }));
-        drop(connector);
-        let closed = tokio::time::timeout(Duration::from_secs(10), ended.recv()).await;
-        assert_eq!(closed.expect("the task ends with its handle"), None);
     }
 }

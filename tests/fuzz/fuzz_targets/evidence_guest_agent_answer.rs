@@ -1,3 +1,5 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| sealtune_evidence::dstack::guest_agent::fuzz_guest_agent_answer(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    sealtune_evidence::dstack::guest_agent::fuzz_guest_agent_answer(data)
+});

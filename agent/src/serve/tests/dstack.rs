@@ -54,7 +54,7 @@ async fn claims_and_events_bind_the_launch_configuration() {
     assert_eq!(attester.extend(Event::job_start(&spec)).await.unwrap(), Rtmr3::Available);
     let binding = JobBinding { job: FixedHex([3; 16]), attempt: 1, spec };
     let start = attester.start(FixedHex([1; 32]), binding, made.digest, BTreeMap::new()).await;
-    let found = events(start.unwrap().evidence.dstack_log.as_deref().unwrap());
+    let found = events(start.unwrap().0.evidence.dstack_log.as_deref().unwrap());
     assert_eq!(found, [launch, ("job-start".to_owned(), vec![9; 32])]);
 }
 

@@ -18,7 +18,7 @@ use crate::{
     launch::LaunchConfiguration,
     logs::identity::RuntimeClaim,
     policy::LaunchRule,
-    reference::RegisterRow,
+    reference::{ReferenceValues, RegisterRow},
     verdict::Findings,
 };
 
@@ -49,7 +49,7 @@ pub(super) fn judge(
     judge_release(launch, context, findings);
     match boot {
         Some((values, row)) => {
-            judge_shape(row, launch, findings);
+            judge_shape(values, row, launch, findings);
             judge_layers(values, launch, expectation, findings);
         }
         None => findings.unjudged("layers", Code::NotChecked, "the boot is not known"),
@@ -79,10 +79,17 @@ fn judge_release(launch: &LaunchConfiguration, context: &Context<'_>, findings: 
     }
 }
 
-fn judge_shape(row: &RegisterRow, launch: &LaunchConfiguration, findings: &mut Findings) {
+/// Rows of several sizes may have the same registers.
+fn judge_shape(
+    values: &ReferenceValues,
+    row: &RegisterRow,
+    launch: &LaunchConfiguration,
+    findings: &mut Findings,
+) {
     let shape = launch.shape;
     let value = format!("{} vCPUs, {} MiB", shape.vcpus, shape.memory_mib);
-    if row.covers(shape) {
+    let mut same = values.registers.iter().filter(|it| it.registers() == row.registers());
+    if same.any(|row| row.covers(shape)) {
         findings.affirm("shape", value, "reference values", "the measured one");
     } else {
         findings.refuse("shape", value, Code::ShapeUnknown, "");

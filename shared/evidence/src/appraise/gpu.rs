@@ -57,10 +57,12 @@ pub(super) fn judge(
 
 /// Exactly what the claims name, in their order; the quote covers them.
 fn are_bound(claims: &Claims, bundle: &EvidenceBundle) -> bool {
-    claims.gpu.iter().zip(&bundle.gpu).all(|(claim, sent)| {
-        sent.device == claim.device
-            && digest::digest(&digest::SHA256, &sent.evidence.0).as_ref() == claim.digest.as_bytes()
-    })
+    claims.gpu.len() == bundle.gpu.len()
+        && claims.gpu.iter().zip(&bundle.gpu).all(|(claim, sent)| {
+            sent.device == claim.device
+                && digest::digest(&digest::SHA256, &sent.evidence.0).as_ref()
+                    == claim.digest.as_bytes()
+        })
 }
 
 /// A VM runs one job. Its GPUs are set ready between the start evidence and the container; who the VM is may be asked at

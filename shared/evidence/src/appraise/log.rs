@@ -3,7 +3,7 @@
 use super::{Expectation, Parts};
 use crate::{
     bundle::EvidenceBundle,
-    event_log::{EventLogError, RUNTIME_REGISTER, check_registers},
+    event_log::{EventLogError, check_registers},
     logs::{self, CcelLog, LogError},
     quote::TdxQuote,
     verdict::Findings,
@@ -93,7 +93,7 @@ impl From<LogError> for Unexplained {
 fn replay(bundle: &EvidenceBundle, quote: &TdxQuote) -> Result<Replayed, Unexplained> {
     let log = &bundle.event_log;
     log.check_events()?;
-    let has_boot = log.events.iter().any(|event| usize::from(event.imr) != RUNTIME_REGISTER);
+    let has_boot = log.has_boot_events();
     let [.., runtime] = log.replay();
     let Some(bytes) = &bundle.ccel else {
         if has_boot {

@@ -20,7 +20,7 @@ use crate::{
         NvidiaCollateral, NvidiaRoots,
         collateral::{MAX_NVIDIA_COLLATERAL_BYTES, MAX_RESPONSES, MAX_RIMS, OcspAnswer, RimFile},
         nonce::ocsp_nonce,
-        ocsp::{MAX_OCSP_BYTES, nonce_of},
+        ocsp::{MAX_OCSP_BYTES, OcspError, nonce_of},
         rim::MAX_RIM_BYTES,
         wanted,
     },
@@ -30,6 +30,8 @@ use crate::{
 const MAX_RIM_ANSWER: usize = MAX_RIM_BYTES / 3 * 4 + 4096;
 /// Real ones have 250 bytes.
 const MAX_REQUEST: usize = 2048;
+/// RFC 6960: the responder does not answer for this certificate.
+const UNAUTHORIZED: u8 = 6;
 
 #[derive(Debug)]
 pub struct GpuInquiry<'a> {
@@ -42,6 +44,8 @@ pub struct GpuInquiry<'a> {
     roots: &'a NvidiaRoots,
     have: NvidiaCollateral,
     asked: Option<Asked>,
+    /// Certificates that the responder does not answer for.
+    unanswered: Vec<Hex32>,
     /// So that as much is asked for as can be kept, and no more.
     bytes: usize,
 }
@@ -69,7 +73,18 @@ impl<'a> GpuInquiry<'a> {
         roots: &'a NvidiaRoots,
     ) -> Self {
         let (rim, ocsp, have) = (rim.clone(), ocsp.clone(), NvidiaCollateral::default());
-        Self { rim, ocsp, devices, at: 0, nonce, roots, have, asked: None, bytes: 0 }
+        Self {
+            rim,
+            ocsp,
+            devices,
+            at: 0,
+            nonce,
+            roots,
+            have,
+            asked: None,
+            unanswered: vec![],
+            bytes: 0,
+        }
     }
 
     /// For every GPU of these bundles, with nonces that follow from the first one's; `None` where there is nothing to ask.
@@ -110,8 +125,15 @@ impl<'a> GpuInquiry<'a> {
                 length
             }
             Some(Asked::Ocsp(certificate)) => {
-                let carried = nonce_of(&answer.body)
-                    .map_err(|error| refuse("an OCSP request", &error.to_string()))?;
+                let carried = match nonce_of(&answer.body) {
+                    Ok(carried) => carried,
+                    // The verdict says what it means that there is none: out-of-date files may be pinned.
+                    Err(OcspError::Refused(UNAUTHORIZED)) => {
+                        self.unanswered.push(certificate);
+                        return Ok(());
+                    }
+                    Err(error) => return Err(refuse("an OCSP request", &error.to_string())),
+                };
                 let sent = self.nonce.map(|nonce| ocsp_nonce(&nonce, &certificate));
                 if carried.is_some_and(|carried| sent.is_none_or(|sent| carried != sent)) {
                     return Err(CollateralError::OcspNonce);
@@ -136,7 +158,7 @@ impl Inquiry for GpuInquiry<'_> {
         }
         let full = self.bytes > MAX_NVIDIA_COLLATERAL_BYTES
             || self.have.rims.len() > MAX_RIMS
-            || self.have.ocsp.len() > MAX_RESPONSES;
+            || self.have.ocsp.len().saturating_add(self.unanswered.len()) > MAX_RESPONSES;
         if full {
             return Err(CollateralError::Gpu("they need more than one document can hold"));
         }
@@ -147,7 +169,9 @@ impl Inquiry for GpuInquiry<'_> {
                 self.asked = Some(Asked::Rim(id));
                 return Ok(Next::Ask(Ask::get(url, MAX_RIM_ANSWER)));
             }
-            let Some((certificate, body)) = wanted.ocsp.into_iter().next() else {
+            let mut open = wanted.ocsp.into_iter();
+            let next = open.find(|(certificate, _)| !self.unanswered.contains(certificate));
+            let Some((certificate, body)) = next else {
                 self.at = self.at.saturating_add(1);
                 continue;
             };

@@ -1,6 +1,6 @@
 //! Whole judgements: simulated GPUs with one thing changed at a time, and what real hardware made.
 
-mod bundle;
+pub(crate) mod bundle;
 mod hostile;
 mod inquiry;
 mod pitfalls;

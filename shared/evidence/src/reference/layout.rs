@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::{ReferenceValues, RegisterRow};
 use crate::{
     fixed_hex::Hex48,
+    layout1::BootRegisters,
     logs::{EventType, LoggedEvent, Register},
     measure::{
         Comparison, DigestSource, ExpectedEvent, MeasureError, Strictness, compare_register,
@@ -54,6 +56,34 @@ impl Rtmr0Layout {
     pub(super) fn is_valid(&self) -> bool {
         self.events.len() <= MAX_LAYOUT_EVENTS
             && self.events.iter().any(|event| event.digest.is_some())
+    }
+}
+
+impl ReferenceValues {
+    /// The row whose other registers these are, and whose RTMR0 is made of the right events with nothing but the host's own
+    /// tables free. The log must have been replayed to the quote before. `Err`: why the last row that could be meant is not.
+    pub fn find_by_events(
+        &self,
+        measured: &BootRegisters,
+        vcpus: u32,
+        logged: &[LoggedEvent],
+    ) -> Option<Result<(&RegisterRow, Comparison), MeasureError>> {
+        let mut found = None;
+        for row in self.registers.iter().filter(|row| row.vcpus == vcpus) {
+            let others =
+                |registers: &BootRegisters| (registers.mrtd, registers.rtmr1, registers.rtmr2);
+            if others(&row.registers()) != others(measured) {
+                continue;
+            }
+            let layouts = self.rtmr0.iter().filter(|layout| layout.vcpus == vcpus);
+            for layout in layouts.filter(|layout| layout.firmware == row.firmware) {
+                match layout.compare(logged) {
+                    Ok(comparison) => return Some(Ok((row, comparison))),
+                    Err(error) => found = Some(Err(error)),
+                }
+            }
+        }
+        found
     }
 }
 

@@ -1,6 +1,6 @@
 //! Collateral of the development PKI: one TCB level, one module, all up to date.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     SimulatedError,
@@ -14,7 +14,15 @@ pub(super) const VALIDITY: u64 = 30 * 24 * 3600;
 const EVALUATION_NUMBER: u32 = 1;
 const TCB_DATE: &str = "2026-01-01T00:00:00Z";
 
-pub(super) fn make(pki: &Pki, now: u64) -> Result<Collateral, SimulatedError> {
+/// Changes what is signed, before it is.
+pub(super) type Edit<'a> = &'a dyn Fn(&mut Value);
+
+/// `edits` are of the TCB info and of the quoting enclave's identity.
+pub(super) fn make(
+    pki: &Pki,
+    now: u64,
+    edits: [Edit<'_>; 2],
+) -> Result<Collateral, SimulatedError> {
     let issued = rfc3339(now)?;
     let next = rfc3339(now.saturating_add(VALIDITY))?;
     let zero_signer = "0".repeat(96);
@@ -22,7 +30,7 @@ pub(super) fn make(pki: &Pki, now: u64) -> Result<Collateral, SimulatedError> {
     let all = "F".repeat(16);
     let svns = |svns: [u8; 16]| svns.map(|svn| json!({ "svn": svn })).to_vec();
 
-    let tcb_info = json!({
+    let mut tcb_info = json!({
         "id": "TDX",
         "version": 3,
         "issueDate": issued,
@@ -56,10 +64,9 @@ pub(super) fn make(pki: &Pki, now: u64) -> Result<Collateral, SimulatedError> {
             "tcbDate": TCB_DATE,
             "tcbStatus": "UpToDate",
         }],
-    })
-    .to_string();
+    });
 
-    let qe_identity = json!({
+    let mut qe_identity = json!({
         "id": "TD_QE",
         "version": 2,
         "issueDate": issued,
@@ -74,9 +81,12 @@ pub(super) fn make(pki: &Pki, now: u64) -> Result<Collateral, SimulatedError> {
         "tcbLevels": [
             { "tcb": { "isvsvn": QE_ISV_SVN }, "tcbDate": TCB_DATE, "tcbStatus": "UpToDate" },
         ],
-    })
-    .to_string();
+    });
 
+    let [edit_tcb_info, edit_qe_identity] = edits;
+    edit_tcb_info(&mut tcb_info);
+    edit_qe_identity(&mut qe_identity);
+    let (tcb_info, qe_identity) = (tcb_info.to_string(), qe_identity.to_string());
     let (root_ca_crl, pck_crl) = pki.revocation_lists(now)?;
     let tcb_chain = format!("{}{}", pki.tcb_signing.pem(), pki.root.pem());
     Ok(Collateral {

@@ -1,7 +1,7 @@
 //! Whole judgements: a simulated AMD chain changed one thing at a time, and reports of real hardware.
 
 #[cfg(feature = "simulated-tee")]
-mod bundle;
+pub(crate) mod bundle;
 mod hostile;
 mod measurement;
 mod rows;

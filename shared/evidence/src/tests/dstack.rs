@@ -362,6 +362,17 @@ fn foreign_collateral() -> crate::snp::SnpCollateral {
     crate::snp::SnpCollateral { version: 1, ark: part(), ask: part(), vek: part(), crl: None }
 }
 
+#[test]
+fn any_listed_row_of_the_same_registers_may_have_the_shape() {
+    let purpose = Purpose::Identity;
+    let mut vm = Vm::new(purpose);
+    vm.scene.references = vm.references();
+    let rows = &mut vm.scene.references[0].registers;
+    rows.insert(0, RegisterRow { vcpus: rows[0].vcpus + 1, ..rows[0] });
+    let verdict = vm.verdict(purpose);
+    assert!(verdict.is_accepted(), "{}", verdict.render());
+}
+
 /// A bundle of Sealtune's own image under the policy for dstack's, and the reverse.
 #[test]
 fn the_two_kinds_of_images_do_not_stand_in_for_each_other() {

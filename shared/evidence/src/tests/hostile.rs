@@ -24,6 +24,14 @@ fn decoders() -> Vec<(Fuzz, Vec<u8>)> {
             reference::fuzz_reference_values,
             reference::tests::values(Profile::Prod).to_bytes().expect("writes"),
         ),
+        (
+            crate::dstack::guest_agent::fuzz_guest_agent_answer,
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n21\r\n{\"quote\":\"0400\",\"event_log\":\"[]\"}\r\n0\r\n\r\n".to_vec(),
+        ),
+        (
+            crate::qgs::fuzz_qgs_response,
+            [&[1, 0, 0, 0, 1, 0, 0, 0, 27, 0, 0, 0][..], &[0; 8], &[3, 0, 0, 0, 4, 0, 2]].concat(),
+        ),
         (policy::fuzz_policy, policy::STRICT.as_bytes().to_vec()),
     ]
 }

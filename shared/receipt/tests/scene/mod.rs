@@ -68,13 +68,17 @@ pub(crate) fn references() -> ReferenceValues {
 impl Boot {
     /// `instance` stands for everything that is random in a boot.
     pub(crate) fn new(instance: u8) -> Self {
+        Self::with_gpus(instance, &[])
+    }
+
+    pub(crate) fn with_gpus(instance: u8, gpus: &[&str]) -> Self {
         let launch = LaunchConfiguration {
             version: 1,
             release: "0.1.0".into(),
             role: Role::Worker,
             vm_mode: VmMode::PerJob,
             shape: SHAPE,
-            gpus: vec![],
+            gpus: gpus.iter().map(|gpu| (*gpu).to_owned()).collect(),
             layers: vec![],
             devices: vec![],
             settlement: None,

@@ -94,7 +94,9 @@ impl Kept {
     pub(crate) fn due(&self, bundle: &EvidenceBundle, now: u64, refresh: u64) -> Due {
         let fresh = |fetched: u64| now.saturating_sub(fetched) < refresh;
         let platform = match key(bundle) {
-            Some((Tee::Tdx, key)) => !self.intel.get(&key).is_some_and(|it| fresh(it.fetched)),
+            Some((Tee::Tdx | Tee::Dstack, key)) => {
+                !self.intel.get(&key).is_some_and(|it| fresh(it.fetched))
+            }
             Some((Tee::Snp, key)) => !self.amd.get(&key).is_some_and(|it| fresh(it.fetched)),
             None => false,
         };
@@ -213,7 +215,7 @@ fn put<T>(kept: &mut BTreeMap<String, Dated<T>>, key: String, document: T, now: 
     }
 }
 
-/// For which machine a bundle's collateral is.
+/// For which machine a bundle's collateral is, and who made it. A dstack VM's quote is a TDX VM's.
 fn key(bundle: &EvidenceBundle) -> Option<(Tee, String)> {
     let quote = &bundle.quote.0;
     let key = match bundle.tee {
@@ -230,5 +232,9 @@ fn key(bundle: &EvidenceBundle) -> Option<(Tee, String)> {
             format!("{kind}-{}", Hex(digest))
         }
     };
-    Some((bundle.tee, key))
+    let maker = match bundle.tee {
+        Tee::Tdx | Tee::Dstack => Tee::Tdx,
+        Tee::Snp => Tee::Snp,
+    };
+    Some((maker, key))
 }

@@ -35,6 +35,8 @@ fn bundle(chip: u8) -> EvidenceBundle {
         claims: Base64Bytes(vec![]),
         image: ImageIdentity { name: "a".into(), version: "1".into() },
         gpu: vec![],
+        ccel: None,
+        dstack_log: None,
         collateral: None,
         snp_collateral: None,
         gpu_collateral: None,

@@ -18,15 +18,15 @@ use crate::{
     verdict::Verdict,
 };
 
-struct Whole {
+pub(crate) struct Whole {
     scene: Scene,
     gpus: Gpus,
-    bundle: EvidenceBundle,
+    pub(crate) bundle: EvidenceBundle,
     purpose: Purpose,
 }
 
 impl Whole {
-    fn new(count: u64) -> Self {
+    pub(crate) fn new(count: u64) -> Self {
         Self::of(count, Purpose::Identity, |_| {})
     }
 
@@ -57,6 +57,10 @@ impl Whole {
     }
 
     fn verdict(&self) -> Verdict {
+        self.judge(&self.bundle)
+    }
+
+    pub(crate) fn judge(&self, bundle: &EvidenceBundle) -> Verdict {
         let context = Context {
             policy: &self.scene.policy,
             references: &self.scene.references,
@@ -67,7 +71,7 @@ impl Whole {
             time: self.scene.time,
         };
         let expectation = self.scene.expectation(self.purpose);
-        appraise(&self.bundle, &expectation, &context).verdict
+        appraise(bundle, &expectation, &context).verdict
     }
 }
 

@@ -116,6 +116,19 @@ fn an_answer_to_another_request_is_refused() {
 }
 
 #[test]
+fn a_certificate_that_the_responder_does_not_answer_for_is_left_to_the_verdict() {
+    let mut scene = Scene::new(1);
+    let evidence = bytes(&scene, 1);
+    let mut service = Service::new(&scene, &evidence);
+    service.has.ocsp[0].response.0 = vec![0x30, 3, 0x0a, 1, 6];
+    scene.collateral = service.fetch(&scene, &evidence).expect("fetched");
+    assert_eq!((service.asked.len(), scene.collateral.ocsp.len()), (2 + 5, 4));
+    let judged = scene.judge(&[scene.evidence(0)]);
+    assert_eq!(judged.verdict.codes().collect::<Vec<_>>(), ["ST-GPU-75", "ST-GPU-60"]);
+    assert!(!judged.verdict.is_accepted());
+}
+
+#[test]
 fn what_is_no_answer_is_refused() {
     let scene = Scene::new(1);
     let evidence = bytes(&scene, 1);

@@ -14,7 +14,7 @@ use crate::{
     verdict::Status,
 };
 
-struct Whole {
+pub(crate) struct Whole {
     snp: scene::Scene,
     scene: BundleScene,
     policy: Policy,
@@ -23,7 +23,7 @@ struct Whole {
 }
 
 impl Whole {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (snp, scene) = (scene::Scene::new(), BundleScene::new());
         let mut policy = Policy::strict();
         policy.rules.snp = snp.rules.clone();
@@ -36,7 +36,7 @@ impl Whole {
         Self { snp, scene, policy, references, roots: None }
     }
 
-    fn bundle(&mut self, purpose: Purpose) -> EvidenceBundle {
+    pub(crate) fn bundle(&mut self, purpose: Purpose) -> EvidenceBundle {
         let mut bundle = self.scene.evidence(purpose);
         let launch = self.scene.launch.host_data().expect("valid");
         self.snp.set(0x050, &report_data(&bundle.claims.0));
@@ -49,7 +49,7 @@ impl Whole {
         bundle
     }
 
-    fn appraise(&self, bundle: &EvidenceBundle, purpose: Purpose) -> Appraisal {
+    pub(crate) fn appraise(&self, bundle: &EvidenceBundle, purpose: Purpose) -> Appraisal {
         let roots = self.roots.clone().unwrap_or_else(|| self.snp.plan.roots());
         let context = Context {
             policy: &self.policy,
