@@ -37,6 +37,8 @@ use crate::{
 pub const EARLIEST_CLOCK: u64 = 1_793_491_200;
 /// How long an offer may be used after its nonce was made.
 pub const OFFER_SECONDS: u64 = 600;
+/// How far a verifier's own clocks may differ.
+pub const CLOCK_SKEW_SECONDS: u64 = 60;
 /// How old collateral may be that the sender of an offer brought.
 pub const OFFER_COLLATERAL_SECONDS: u64 = 24 * 3600;
 

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
-use clap::Args;
-use sealtune_evidence::Verdict;
+use clap::{Args, ValueEnum};
+use sealtune_evidence::{Purpose, Verdict};
 use sealtune_job::Hex;
 use serde::Serialize;
 
@@ -22,6 +22,7 @@ Exit code 1 if the evidence is rejected.
 
 Examples:
   sealtune attest --provider https://provider.example --reference reference-values.json
+  sealtune attest --purpose offer --reference reference-values.json
   sealtune attest --nonce $(openssl rand -hex 32) --out evidence.json --json")]
 pub(crate) struct AttestArgs {
     #[command(flatten)]
@@ -29,6 +30,9 @@ pub(crate) struct AttestArgs {
     /// Your nonce, 64 hex digits [default: a random one]
     #[arg(long, value_name = "HEX")]
     nonce: Option<Hex<32>>,
+    /// What the evidence shall be for: to know the VM, or what a release would be sealed to
+    #[arg(long, value_enum, default_value_t = Asked::Identity)]
+    purpose: Asked,
     /// Where the evidence is saved; an existing file is replaced
     #[arg(long, value_name = "FILE", default_value = "evidence.json")]
     out: PathBuf,
@@ -41,9 +45,26 @@ pub(crate) struct AttestArgs {
     trust: TrustOptions,
 }
 
+/// What anybody may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Asked {
+    Identity,
+    Offer,
+}
+
+impl From<Asked> for Purpose {
+    fn from(asked: Asked) -> Self {
+        match asked {
+            Asked::Identity => Self::Identity,
+            Asked::Offer => Self::Offer,
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Attested<'a> {
     nonce: Hex<32>,
+    purpose: Purpose,
     evidence: &'a std::path::Path,
     verdict: &'a Verdict,
 }
@@ -54,19 +75,21 @@ pub(crate) async fn run(args: AttestArgs, output: &Output) -> Result<(), CliErro
         Some(nonce) => nonce,
         None => random_nonce()?,
     };
-    let bytes = args.provider.connect(None, None)?.attestation(nonce).await?;
+    let purpose = Purpose::from(args.purpose);
+    let asked_at = now();
+    let bytes = args.provider.connect(None, None)?.attestation(nonce, purpose).await?;
     files::replace_private(&args.out, &bytes)?;
     let bundle = trust::parse(&bytes)?;
-    let asked_at = now();
     let fresh = Fresh::newest(&trust, &[&bundle], asked_at).await;
     fresh.note(output.progress());
-    let mut judged = trust::judge_identity(&trust, &bundle, &fresh, nonce, &args.image);
+    let question = trust::Challenged { purpose, nonce, asked_at };
+    let mut judged = trust::judge_answer(&trust, &bundle, &fresh, &question, &args.image);
     let memory = args.state.records()?.collateral_memory_path();
     let parts = [("", &bundle)];
     let verdict = &mut judged.appraisal.verdict;
     collateral::remember(&memory, &trust, &parts, &fresh, asked_at, verdict)?;
     let verdict = &judged.appraisal.verdict;
-    let attested = Attested { nonce, evidence: &args.out, verdict };
+    let attested = Attested { nonce, purpose, evidence: &args.out, verdict };
     output.answer(&attested, || {
         format!("nonce {nonce}\nevidence in {}\n{}", args.out.display(), verdict.render())
     })?;

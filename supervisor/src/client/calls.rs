@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::Method;
-use sealtune_evidence::bundle::MAX_BUNDLE_BYTES;
+use sealtune_evidence::{Purpose, bundle::MAX_BUNDLE_BYTES};
 use sealtune_job::{Hex, JobId};
 
 use super::{
@@ -87,8 +87,12 @@ impl Connection {
         self.bytes(&request, MAX_BUNDLE_BYTES).await
     }
 
-    pub(crate) async fn attestation(&self, nonce: Hex<32>) -> Result<Vec<u8>, CliError> {
-        let challenge = Challenge { nonce, purpose: Some("identity".into()) };
+    pub(crate) async fn attestation(
+        &self,
+        nonce: Hex<32>,
+        purpose: Purpose,
+    ) -> Result<Vec<u8>, CliError> {
+        let challenge = Challenge { nonce, purpose: Some(purpose.to_string()) };
         let request = Request::post("/v1/attestation")
             .json(&challenge)?
             .repeat(Repeat::Briefly)

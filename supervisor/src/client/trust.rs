@@ -237,14 +237,23 @@ pub(crate) fn judge_offer(
     judge_one(trust, bundle, &expectation, fresh)
 }
 
-pub(crate) fn judge_identity(
+/// What anybody asked a provider.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Challenged {
+    pub(crate) purpose: Purpose,
+    pub(crate) nonce: Hex<32>,
+    pub(crate) asked_at: u64,
+}
+
+pub(crate) fn judge_answer(
     trust: &Trust,
     bundle: &EvidenceBundle,
     fresh: &Fresh,
-    nonce: Hex<32>,
+    question: &Challenged,
     layers: &[Hex<32>],
 ) -> Judged {
-    let mut expectation = Expectation::new(Purpose::Identity, Some(nonce.0.into()));
+    let mut expectation = Expectation::new(question.purpose, Some(question.nonce.0.into()));
+    expectation.asked_at = Some(question.asked_at);
     expectation.layer_roots = layers.iter().map(|root| root.0.into()).collect();
     judge_one(trust, bundle, &expectation, fresh)
 }

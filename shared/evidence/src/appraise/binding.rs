@@ -1,6 +1,6 @@
 //! The claims: bound to the quote, and made for this question.
 
-use super::{Context, Expectation, JudgeTime, OFFER_SECONDS, Parts};
+use super::{CLOCK_SKEW_SECONDS, Context, Expectation, JudgeTime, OFFER_SECONDS, Parts};
 use crate::{
     bundle::{EvidenceBundle, Tee},
     claims::{Claims, Purpose, report_data},
@@ -71,8 +71,12 @@ fn judge_question(
         None => findings.unjudged("nonce", Code::NonceNotGiven, ""),
     }
     if let (Purpose::Offer, Some(asked)) = (expectation.purpose, expectation.asked_at) {
-        let age = context.time.seconds().saturating_sub(asked);
-        if age > OFFER_SECONDS {
+        let now = context.time.seconds();
+        let age = now.saturating_sub(asked);
+        if asked > now.saturating_add(CLOCK_SKEW_SECONDS) {
+            let detail = "you say that the nonce was made in the future";
+            findings.refuse("age", "unknown", Code::OfferExpired, detail);
+        } else if age > OFFER_SECONDS {
             findings.refuse("age", format!("{age} s"), Code::OfferExpired, "");
         } else {
             findings.affirm("age", format!("at most {age} s"), "your nonce", "still good");
