@@ -16,6 +16,7 @@ mod nodes;
 mod pci;
 mod protocol;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use ring::digest::{SHA256, digest};
@@ -82,6 +83,8 @@ pub(crate) struct Gpus {
     helper: HelperProgram,
     /// Device nodes, once they are made.
     nodes: Vec<PathBuf>,
+    /// Open until the VM ends: the driver may forget a GPU's state when nobody has it open.
+    held: Vec<File>,
 }
 
 /// Start evidence was taken, and nothing in it speaks against work. There is no other way to it.
@@ -115,12 +118,15 @@ impl Gpus {
         let layer = layer.ok_or(GpuError::NoLayer)?;
         let filters = Filters::for_gpu_helper().map_err(HelperError::Filters)?;
         let helper = HelperProgram::in_layer(layer, filters);
-        Ok(Some(Self { named, helper, nodes: Vec::new() }))
+        Ok(Some(Self { named, helper, nodes: Vec::new(), held: Vec::new() }))
     }
 
     /// Makes the device nodes that the driver's library opens.
     pub(crate) fn make_nodes(&mut self, places: &NodePlaces<'_>) -> Result<(), GpuError> {
         self.nodes = nodes::make(places, self.named.iter().map(|gpu| gpu.address))?;
+        // One that does not open fails the first question too, with a code of its own.
+        let open = |node: &PathBuf| File::options().read(true).write(true).open(node).ok();
+        self.held = self.nodes.iter().filter_map(open).collect();
         Ok(())
     }
 
@@ -141,7 +147,7 @@ impl Gpus {
 
     #[cfg(test)]
     fn of(named: Vec<NamedGpu>, helper: HelperProgram) -> Self {
-        Self { named, helper, nodes: Vec::new() }
+        Self { named, helper, nodes: Vec::new(), held: Vec::new() }
     }
 }
 

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use sealtune_wire::frame::{self, CONTROL_LIMIT, FrameDecoder};
-use sealtune_wire::v1::{ToAgent, ToSupervisor};
+use sealtune_wire::frame::{self, CONTROL_LIMIT, FrameDecoder, FrameError};
+use sealtune_wire::v1::{Outcome, ToAgent, ToSupervisor};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -125,7 +125,39 @@ async fn write(
     }
 }
 
-/// Everything that the hub sends is bounded far below a frame's limit; what is not would be a bug and is left out.
+/// Everything that the hub sends is bounded below a frame's limit. What is not would be a bug: whoever waits for it is told,
+/// the rest is left out.
 fn encode(message: &ToSupervisor) -> Vec<u8> {
-    frame::encode(message, CONTROL_LIMIT).unwrap_or_default()
+    let too_long = |error: FrameError| match message {
+        ToSupervisor::Reply { id, .. } => {
+            let outcome = Outcome::Error { code: error.code().to_owned() };
+            frame::encode(&ToSupervisor::Reply { id: *id, outcome }, CONTROL_LIMIT)
+        }
+        _ => Err(error),
+    };
+    frame::encode(message, CONTROL_LIMIT).or_else(too_long).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use sealtune_wire::v1::{AgentReply, Evidence};
+
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_too_long_an_answer_is_told() {
+        let evidence = Evidence {
+            tee: "dstack".into(),
+            quote: String::new(),
+            event_log: "[]".into(),
+            claims: "x".repeat(CONTROL_LIMIT),
+            gpu: vec![],
+            dstack_log: None,
+        };
+        let outcome = Outcome::Ok(AgentReply::Evidence(evidence));
+        let bytes = encode(&ToSupervisor::Reply { id: 7, outcome });
+        let told: ToSupervisor = frame::decode(&bytes[4..]).unwrap();
+        let outcome = Outcome::Error { code: "ST-WIRE-01".into() };
+        assert_eq!(told, ToSupervisor::Reply { id: 7, outcome });
+    }
 }

@@ -1,6 +1,6 @@
 //! Why the serving role refuses or cannot go on. The host learns the code and no more.
 
-use sealtune_evidence::{claims::ClaimsError, launch::LaunchError};
+use sealtune_evidence::{claims::ClaimsError, dstack::Code, launch::LaunchError};
 use sealtune_seal::hpke::HpkeError;
 
 use crate::device::DeviceError;
@@ -48,6 +48,9 @@ pub(crate) enum ServeError {
     OfferAfterJob,
     #[error("accept a second job in this VM")]
     SecondJob,
+    /// There are no knobs, modules or layers of ours there.
+    #[error("start a job: this VM runs an image of dstack")]
+    NoJobs,
     #[error("find the job that the request names")]
     OtherJob,
     #[error(transparent)]
@@ -86,6 +89,7 @@ impl ServeError {
             Self::LayerParameters(_) => "ST-AGENT-64",
             Self::OfferAfterJob => "ST-AGENT-70",
             Self::SecondJob => "ST-AGENT-71",
+            Self::NoJobs => Code::NoJobs.as_str(),
             Self::OtherJob => "ST-AGENT-72",
             Self::Launch(error) => error.code(),
             Self::Claims(error) => error.code(),
@@ -117,6 +121,7 @@ impl ServeError {
             Self::LayerParameters(_) => "build the layer with blocks of 4096 bytes and sha256",
             Self::OfferAfterJob => "ask a VM that has not accepted a job",
             Self::SecondJob => "start a VM for each job",
+            Self::NoJobs => Code::NoJobs.fix(),
             Self::OtherJob => "name the job that this VM runs",
             Self::Launch(error) => error.fix(),
             Self::Claims(error) => error.fix(),

@@ -98,6 +98,7 @@ impl Parts {
             configuration_bytes: self.configuration_bytes,
             instance: self.instance.0,
             rtmr3: self.rtmr3,
+            has_own_image: tee.has_own_image(),
             boot_log: tee.boot_log(),
             receipt_key: self.receipt_key,
             attester: Attester::new(tee, self.log, self.claims, self.gpus),

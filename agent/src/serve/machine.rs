@@ -22,6 +22,8 @@ pub(crate) struct Machine {
     pub(crate) configuration_bytes: Vec<u8>,
     pub(crate) instance: [u8; 32],
     pub(crate) rtmr3: Rtmr3,
+    /// Whether jobs can run here: in Sealtune's own image alone.
+    pub(crate) has_own_image: bool,
     /// What the firmware logged, for whoever judges evidence.
     pub(crate) boot_log: Option<Vec<u8>>,
     /// Signs receipts; made for this boot and never stored.

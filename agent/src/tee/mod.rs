@@ -55,7 +55,9 @@ impl TeeError {
                 "start a TDX or SEV-SNP VM, or a dev image whose supervisor simulates the TEE"
             }
             Self::Report(_) => "load tdx-guest or sev-guest in the guest",
-            Self::Quote(_) => "check that the host's quote generation service runs",
+            Self::Quote(_) => {
+                "check that the guest has configfs-tsm and that the host's quote generation service runs"
+            }
             Self::Extend(_) => "see the kernel log; a register that exists must take an extend",
             Self::Dstack(error) => error.fix(),
             Self::ForeignQuote => "ask again; nothing else in the guest may use the report folder",

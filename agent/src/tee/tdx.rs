@@ -85,7 +85,11 @@ impl Tdx {
             .await;
         }
         let report = blocking(TeeError::Quote, move || get_report(&device, &report_data)).await?;
-        qgs::quote(&report).await.map(trimmed).map_err(TeeError::Quote)
+        let failed = |error: String| {
+            let folder = self.reports.display();
+            TeeError::Quote(format!("there is no {folder}, and the host's service: {error}"))
+        };
+        qgs::quote(&report).await.map(trimmed).map_err(failed)
     }
 
     /// The ioctl shows itself only when it is tried.

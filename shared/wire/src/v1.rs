@@ -168,6 +168,8 @@ pub struct GpuPart {
     pub evidence: String,
 }
 
+/// Longest log of a dstack VM, before base64: real ones have some 20 KiB.
+pub const MAX_DSTACK_LOG_BYTES: usize = 128 << 10;
 /// Most GPUs with evidence.
 pub const MAX_GPU_PARTS: usize = 32;
 /// Longest evidence of one GPU, before base64.

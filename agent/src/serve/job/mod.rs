@@ -35,6 +35,7 @@ use self::deliver::Packed;
 use self::owner::{Chains, OwnerChannel};
 use self::prepare::Folders;
 use self::progress::{Audience, Progress};
+use super::error::ServeError;
 use super::listener::{StreamPeer, Wanted};
 use super::machine::{Machine, Places};
 use super::outbox::Outbox;
@@ -411,10 +412,20 @@ impl Work {
         let (signed, evidence) = match self.record.started {
             Some(start) => {
                 let nonce = FixedHex(self.accepted.terms.nonce.0);
-                let turn = machine.attester.begin_receipt(nonce).await?;
-                let signed = sign(turn.gpu())?;
-                let made = turn.finish(self.binding(), start, signed.payload_digest).await?;
-                (signed, Some(made.evidence))
+                match machine.attester.begin_receipt(nonce).await {
+                    // A GPU that is gone does not take the record of the failure along; the start evidence vouches for its key.
+                    Err(ServeError::Gpu(error)) if failure.is_some() => {
+                        eprintln!("{} no evidence with the failure record", error.code());
+                        (sign(Vec::new())?, None)
+                    }
+                    turn => {
+                        let turn = turn?;
+                        let signed = sign(turn.gpu())?;
+                        let digest = signed.payload_digest;
+                        let made = turn.finish(self.binding(), start, digest).await?;
+                        (signed, Some(made.evidence))
+                    }
+                }
             }
             // Before `job-start` there is no evidence of a job.
             None => (sign(Vec::new())?, None),

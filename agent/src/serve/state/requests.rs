@@ -124,6 +124,9 @@ impl Hub {
         if ready.job.is_some() {
             return Err(ServeError::SecondJob.code());
         }
+        if !ready.machine.has_own_image {
+            return Err(ServeError::NoJobs.code());
+        }
         let accepted = open(ready).map_err(|error| error.code())?;
         let machine = Arc::clone(&ready.machine);
         let job = accepted.terms.job;

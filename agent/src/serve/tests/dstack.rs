@@ -41,6 +41,7 @@ async fn claims_and_events_bind_the_launch_configuration() {
     let digest = LaunchDigest::of(&bytes);
     let attester = &launched.machine.attester;
     assert_eq!(launched.machine.rtmr3, Rtmr3::Available);
+    assert!(!launched.machine.has_own_image, "no job starts here");
     let made = attester.outside(OutsidePurpose::Offer, FixedHex([1; 32])).await.unwrap();
     let evidence = made.evidence;
     assert_eq!((evidence.tee.as_str(), evidence.event_log.as_str()), ("dstack", "[]"));

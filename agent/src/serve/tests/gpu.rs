@@ -247,6 +247,29 @@ async fn a_job_that_fails_before_its_start_leaves_the_gpus_not_ready() {
     assert_eq!(bench.devices.words(), ["report"]);
 }
 
+/// The likeliest end of a GPU: in the middle of a job. The record of it is signed all the same.
+#[tokio::test]
+async fn a_gpu_that_is_gone_does_not_take_the_failure_record_along() {
+    let (bench, mut peer) = GpuBench::launched(1, Some(LOOKS)).await;
+    let owner = Owner::new();
+    let (request, ..) = owner.release(&mut peer).await;
+    let mut host = Host::prompt(&bench.bench, &owner);
+    peer.request(request).await.unwrap();
+    host.serve(&mut peer, |event| matches!(event, AgentEvent::Started { .. })).await;
+    bench.devices.fail(Fault::Dies);
+    host.serve(&mut peer, is_done).await;
+    let records: Vec<_> = host
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            AgentEvent::Receipt { evidence, .. } => Some(evidence.is_some()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(records, [false], "{:?}", host.events);
+    assert!(host.events.iter().any(|event| matches!(event, AgentEvent::Failed { .. })));
+}
+
 /// The parts of a bundle are exactly those that the quote covers, in their order.
 #[tokio::test]
 async fn a_supervisor_cannot_drop_reorder_exchange_or_repeat_a_part() {

@@ -19,7 +19,7 @@ use sealtune_evidence::dstack::{Generation, GuestAgentError, Information, Method
 use sealtune_evidence::event_log::Registers;
 use sealtune_evidence::logs::DstackLog;
 use sealtune_evidence::quote::without_padding;
-use sealtune_wire::v1::Rtmr3;
+use sealtune_wire::v1::{MAX_DSTACK_LOG_BYTES, Rtmr3};
 
 use super::{TeeError, tdreport};
 
@@ -92,6 +92,9 @@ impl Dstack {
         let quote = without_padding(report.quote()).map_err(GuestAgentError::Quote)?;
         let registers = tdreport::quoted_registers(quote)
             .ok_or_else(|| GuestAgentError::Answer("the quote has no registers".into()))?;
+        if report.event_log().len() > MAX_DSTACK_LOG_BYTES {
+            return Err(GuestAgentError::Answer("its log is longer than 128 KiB".into()).into());
+        }
         check_log(report.event_log(), &registers)?;
         Ok(DstackQuote { quote: quote.to_vec(), event_log: report.event_log().to_vec() })
     }
