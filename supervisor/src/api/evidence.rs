@@ -1,6 +1,7 @@
 //! Evidence for verifiers' nonces, and what was made once for a job.
 
 use axum::{
+    Extension,
     body::Bytes,
     extract::{Path, State, rejection::BytesRejection},
     http::header,
@@ -10,9 +11,9 @@ use sealtune_job::JobId;
 use sealtune_wire::v1::{AgentReply, AgentRequest, OutsidePurpose};
 
 use super::{
-    auth::{JobCall, json},
+    auth::{Caller, JobCall, json},
     error::ApiError,
-    quotes::Asker,
+    quotes::{Asker, Turn},
     shared::{Api, Shared},
     types::Challenge,
 };
@@ -22,16 +23,18 @@ fn json_text(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
+/// The turn is over once the quote is there: what comes after it keeps nobody waiting.
 async fn ask(
     shared: &Shared,
     vm: &str,
-    asker: Asker,
+    turn: Turn<'_>,
     purpose: OutsidePurpose,
     challenge: &Challenge,
 ) -> Result<(String, String), ApiError> {
-    let _turn = shared.quotes.enter(asker).await?;
     let request = AgentRequest::Evidence { purpose, nonce: challenge.nonce };
-    let AgentReply::Evidence(evidence) = shared.pool.request(vm, request).await? else {
+    let answer = shared.pool.request(vm, request).await;
+    drop(turn);
+    let AgentReply::Evidence(evidence) = answer? else {
         return Err(ApiError::bad_request("understand the agent's answer"));
     };
     let row = shared.context.store.vm(vm).await?;
@@ -45,6 +48,7 @@ async fn ask(
 /// `identity` or `offer` evidence of a running VM, for anybody.
 pub(crate) async fn attestation(
     State(shared): Api,
+    Extension(caller): Extension<Caller>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
     let body = body.map_err(|error| ApiError::bad_request(error.to_string()))?;
@@ -58,14 +62,19 @@ pub(crate) async fn attestation(
             )));
         }
     };
-    let views = shared.context.store.vm_views().await?;
+    let asker = match caller {
+        Caller::Public => Asker::Stranger,
+        Caller::Operator => Asker::Owner,
+    };
+    let turn = shared.quotes.enter(asker).await?;
+    let views = shared.context.store.open_vm_views().await?;
     let Some(vm) = views.iter().find(|view| view.state == "ready") else {
         return Err(ApiError::not_yet("make evidence: no VM is running", 30));
     };
-    if purpose == OutsidePurpose::Offer {
+    if purpose == OutsidePurpose::Offer && asker == Asker::Stranger {
         shared.quotes.offer(&vm.vm)?;
     }
-    Ok(json_text(ask(&shared, &vm.vm, Asker::Stranger, purpose, &challenge).await?.0))
+    Ok(json_text(ask(&shared, &vm.vm, turn, purpose, &challenge).await?.0))
 }
 
 /// Evidence that a job left, for whoever knows the job's id: 128 random bits that its owner hands to his verifier.
@@ -107,8 +116,8 @@ pub(crate) async fn offer(State(shared): Api, call: JobCall) -> Result<Response,
             return Err(crate::store::StoreError::from(denied).into());
         }
     };
-    let (bundle, digest) =
-        ask(&shared, vm, Asker::Owner, OutsidePurpose::Offer, &challenge).await?;
+    let turn = shared.quotes.enter(Asker::Owner).await?;
+    let (bundle, digest) = ask(&shared, vm, turn, OutsidePurpose::Offer, &challenge).await?;
     // Which of several offers the owner accepted is known when the job starts.
     shared.context.store.put_offer(row.id(), row.attempt, &digest, &bundle).await?;
     Ok(json_text(bundle))

@@ -47,6 +47,9 @@ impl Asker {
 #[derive(Debug)]
 pub(crate) struct QuoteQueue {
     turn: Semaphore,
+    /// Strangers stand in a line of their own for one place in the line of all, so that an owner never has more than one
+    /// of them before him.
+    strangers: Semaphore,
     waiting: [AtomicUsize; 2],
     /// How long the last quote took, for those who are sent away.
     last_ms: AtomicU64,
@@ -60,7 +63,7 @@ pub(crate) struct QuoteQueue {
 pub(crate) struct Turn<'a> {
     queue: &'a QuoteQueue,
     started: Instant,
-    _permit: SemaphorePermit<'a>,
+    _permits: (SemaphorePermit<'a>, Option<SemaphorePermit<'a>>),
 }
 
 impl Drop for Turn<'_> {
@@ -83,6 +86,7 @@ impl QuoteQueue {
     pub(crate) fn new() -> Self {
         Self {
             turn: Semaphore::new(1),
+            strangers: Semaphore::new(1),
             waiting: [AtomicUsize::new(0), AtomicUsize::new(0)],
             last_ms: AtomicU64::new(0),
             questions: Mutex::new(Bucket::full(QUESTIONS, Instant::now())),
@@ -97,7 +101,7 @@ impl QuoteQueue {
         if reads.take(Instant::now()) { Ok(()) } else { Err(busy(1)) }
     }
 
-    /// Whether a stranger may have an offer of this VM.
+    /// Whether a stranger who has the turn may have an offer of this VM.
     pub(crate) fn offer(&self, vm: &str) -> Result<(), ApiError> {
         let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
         offers.take(vm, Instant::now()).map_err(|wait| busy(wait.as_secs().saturating_add(1)))
@@ -116,8 +120,17 @@ impl QuoteQueue {
         if before >= asker.line() {
             return Err(self.busy_for(before));
         }
-        match tokio::time::timeout(PATIENCE, self.turn.acquire()).await {
-            Ok(Ok(permit)) => Ok(Turn { queue: self, started: Instant::now(), _permit: permit }),
+        let permits = async {
+            let stranger = match asker {
+                Asker::Owner => None,
+                Asker::Stranger => Some(self.strangers.acquire().await.ok()?),
+            };
+            Some((self.turn.acquire().await.ok()?, stranger))
+        };
+        match tokio::time::timeout(PATIENCE, permits).await {
+            Ok(Some(permits)) => {
+                Ok(Turn { queue: self, started: Instant::now(), _permits: permits })
+            }
             _ => Err(self.busy_for(before)),
         }
     }
@@ -229,19 +242,24 @@ mod tests {
     async fn strangers_are_sent_away_and_owners_are_not() {
         let queue = std::sync::Arc::new(QuoteQueue::new());
         let turn = queue.enter(Asker::Stranger).await.expect("the first has the turn");
+        let order = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let wait = |asker| {
+            let (queue, order) = (queue.clone(), order.clone());
+            tokio::spawn(async move {
+                let turn = queue.enter(asker).await;
+                order.lock().unwrap_or_else(PoisonError::into_inner).push(asker);
+                turn.is_ok()
+            })
+        };
         let mut waiting = Vec::new();
         for _ in 0..Asker::Stranger.line() {
-            let queue = queue.clone();
-            waiting.push(tokio::spawn(async move { queue.enter(Asker::Stranger).await.is_ok() }));
+            waiting.push(wait(Asker::Stranger));
         }
         while queue.waiting[1].load(Ordering::Relaxed) < Asker::Stranger.line() {
             tokio::task::yield_now().await;
         }
         assert!(queue.enter(Asker::Stranger).await.is_err(), "the line is full");
-        let owner = tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.enter(Asker::Owner).await.is_ok() }
-        });
+        let owner = wait(Asker::Owner);
         while queue.waiting[0].load(Ordering::Relaxed) == 0 {
             tokio::task::yield_now().await;
         }
@@ -250,6 +268,10 @@ mod tests {
         for waiter in waiting {
             assert!(waiter.await.expect("runs"));
         }
+        // The owner came last, and had one stranger before him at most.
+        let order = order.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let at = order.iter().position(|asker| *asker == Asker::Owner);
+        assert!(at.is_some_and(|at| at <= 1), "{order:?}");
         let left: usize = queue.waiting.iter().map(|line| line.load(Ordering::Relaxed)).sum();
         assert_eq!(left, 0);
     }

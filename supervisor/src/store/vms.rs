@@ -111,8 +111,18 @@ impl Store {
     }
 
     pub(crate) async fn vm_views(&self) -> Result<Vec<VmView>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM vms ORDER BY rowid").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| parse_row(row).map(|row| row.view)).collect()
+        let views: Vec<String> =
+            sqlx::query_scalar("SELECT view FROM vms ORDER BY rowid").fetch_all(&self.pool).await?;
+        views.iter().map(|view| Ok(serde_json::from_str(view)?)).collect()
+    }
+
+    /// Those that were not seen to end; the past costs nothing.
+    pub(crate) async fn open_vm_views(&self) -> Result<Vec<VmView>, StoreError> {
+        let views: Vec<String> =
+            sqlx::query_scalar("SELECT view FROM vms WHERE open = 1 ORDER BY rowid")
+                .fetch_all(&self.pool)
+                .await?;
+        views.iter().map(|view| Ok(serde_json::from_str(view)?)).collect()
     }
 
     pub(crate) async fn vm(&self, vm: &str) -> Result<VmRow, StoreError> {
