@@ -17,7 +17,10 @@ use dcap_qvl::QuoteCollateralV3;
 use sealtune_seal::canonical::{self, CanonicalError};
 use serde::{Deserialize, Serialize};
 
-use crate::fixed_hex::{FixedHex, Hex32, HexBytes};
+use crate::{
+    fixed_hex::{FixedHex, Hex32, HexBytes},
+    time::parse_rfc3339,
+};
 
 pub use amd::SnpInquiry;
 pub use answers::{Answer, Answers};
@@ -114,6 +117,21 @@ impl Collateral {
             });
         }
         serde_json::from_slice(bytes).map_err(CanonicalError::Parse)
+    }
+
+    /// When Intel last said something about the TCB: the older date of TCB info and QE identity. Lists and certificates are
+    /// issued at other times and say nothing about it. `None` if one does not say when; its signature is checked elsewhere.
+    pub fn tcb_issued(&self) -> Option<u64> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Dated {
+            issue_date: String,
+        }
+        let issued = |text: &str| {
+            let dated: Dated = serde_json::from_str(text).ok()?;
+            parse_rfc3339(&dated.issue_date)
+        };
+        Some(issued(&self.tcb_info)?.min(issued(&self.qe_identity)?))
     }
 
     /// What claims name collateral by.

@@ -1,8 +1,9 @@
 //! The certificates in a quote, behind what its signatures cover: `QE certification data` of type 5, PEM.
 //!
 //! Source: Intel TDX DCAP quoting library API, appendix "quote format". Whoever verifies a chain may pass over its root, which
-//! it knows, and over whatever stands around the certificates. Evidence is named by the digest of its quote, so nothing in it
-//! is free here: the certificates are spelled as Intel's service spells them and end in the very root that they lead to.
+//! it knows, and over whatever stands around the certificates. Evidence is named by the digest of its quote, so no byte can
+//! be changed freely here: the certificates are spelled as Intel's service spells them and end in the very root that they lead
+//! to. (Who holds no key can still write an ECDSA signature in its second form: a digest names a quote, it does not count them.)
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use dcap_qvl::quote::Quote;

@@ -4,6 +4,7 @@
 //! VM: those need `--simulated-root` on the command line, so that "use our policy file" is never enough.
 
 mod launch_rule;
+mod listed;
 mod rtmr0_rule;
 
 use ring::digest;
@@ -19,6 +20,7 @@ use crate::{
 };
 
 pub use launch_rule::LaunchRule;
+pub use listed::ListedImages;
 pub use rtmr0_rule::Rtmr0Rule;
 
 pub const MAX_POLICY_BYTES: usize = 64 * 1024;
@@ -65,13 +67,6 @@ pub enum ImageRule {
     Sealtune,
     /// dstack's, with a listed OS image and a listed compose file, both measured into RTMR3.
     Dstack,
-}
-
-/// Digests of dstack images and compose files that a command line adds to those of its policy.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListedImages {
-    pub compose_hashes: Vec<Hex32>,
-    pub os_images: Vec<Hex32>,
 }
 
 /// The only profile that a policy can ask for.
@@ -230,24 +225,6 @@ impl Policy {
             digest: self.digest.to_string(),
             tolerates: self.rules.tolerates(),
         }
-    }
-}
-
-impl ListedImages {
-    pub fn is_empty(&self) -> bool {
-        self.compose_hashes.is_empty() && self.os_images.is_empty()
-    }
-
-    /// SHA-256 of a policy file alone, or of it and the additions, one on a line.
-    fn digest_with(&self, policy: &[u8]) -> Hex32 {
-        let mut bytes = policy.to_vec();
-        for hash in &self.compose_hashes {
-            bytes.extend_from_slice(format!("\ncompose_hash {hash}").as_bytes());
-        }
-        for digest in &self.os_images {
-            bytes.extend_from_slice(format!("\nos_image {digest}").as_bytes());
-        }
-        sha256(&bytes)
     }
 }
 

@@ -50,6 +50,9 @@ impl Http for Client {
         };
         let mut response = response.map_err(failed)?;
         let status = response.status().as_u16();
+        if status == 404 && ask.may_be_absent {
+            return Ok(Answer { headers: vec![], body: vec![] });
+        }
         if status != 200 {
             return Err(HttpError(format!("status {status}")));
         }
@@ -63,5 +66,41 @@ impl Http for Client {
         let limit = u64::try_from(ask.most).unwrap_or(u64::MAX);
         let body = response.body_mut().with_config().limit(limit).read_to_vec().map_err(failed)?;
         Ok(Answer { headers, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_may_be_absent_is_an_empty_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}/", listener.local_addr().expect("an address"));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.expect("a connection");
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    stream.read_exact(&mut byte).expect("a request");
+                    request.push(byte[0]);
+                }
+                let answer =
+                    "HTTP/1.1 404 Gone\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc";
+                stream.write_all(answer.as_bytes()).expect("an answer");
+            }
+        });
+        let ask = |may_be_absent| {
+            let ask = Ask { url: url.clone(), method: Method::Get, most: 9, may_be_absent };
+            Client::new().ask(&ask)
+        };
+        assert_eq!(ask(true).expect("an answer").body, b"");
+        assert_eq!(ask(false).expect_err("refused").0, "status 404");
     }
 }

@@ -98,12 +98,13 @@ impl<'a> Judge<'a> {
             (Some(path), false) => Some(path.clone()),
             (None, false) => surroundings.memory.cloned(),
         };
-        let pinned = [&options.layer, &options.os_image, &options.compose_hash];
+        let mut pinned = policy.rules.listed_images();
+        pinned.extend(&options.layer);
         let releases = Releases::read(ReleaseFiles {
             manifests: &options.manifest,
             keys: options.release_keys.as_deref(),
             references: &options.reference,
-            pinned: pinned.into_iter().flatten().copied().collect(),
+            pinned,
             collateral_memory: memory.as_deref(),
         })?;
         let trust = match options.at {
@@ -188,6 +189,12 @@ impl<'a> Judge<'a> {
             })
             .collect();
         if facts.is_empty() {
+            // A yes about a real machine rests on collateral that has numbers.
+            if verdict.is_accepted() && !verdict.simulated {
+                let mut findings = Findings::default();
+                findings.unjudged("collateral-memory", Code::Facts, "it has none");
+                verdict.add(findings);
+            }
             return Ok(());
         }
         let Some(path) = &self.memory else {

@@ -251,14 +251,23 @@ fn what_gpus_need_is_fetched_or_the_run_fails() {
     // Three certificates of the GPU and two of the files; the foreign roots too, since they are not NVIDIA's.
     assert_eq!(asked.iter().filter(|line| *line == "post /").count(), asked.len() - 2);
     assert!(asked.len() >= 2 + 5, "{asked:?}");
-    for (missing, what) in [(0, "a RIM"), (1, "a RIM"), (2, "OCSP")] {
+    // A file that NVIDIA's service does not have is left out: there is a verdict, and none by the sender's file.
+    for missing in [0, 1] {
         let mut pages = pages_of(&collateral);
-        pages.remove(missing);
-        let output = scenery.verify(&Service::start(pages).address, own);
-        assert_eq!(output.status.code(), Some(3), "{what}");
-        assert_eq!(code_of(&output), "ST-COLL-04", "{what}");
-        assert!(output.stdout.is_empty(), "no verdict by the sender's");
+        let page = pages.remove(missing).0;
+        let service = Service::start(pages);
+        let output = scenery.verify(&service.address, own);
+        assert_eq!(output.status.code(), Some(1), "{page}");
+        let asked = service.asked();
+        assert_eq!(asked.iter().filter(|line| line.starts_with(page)).count(), 1, "{asked:?}");
+        assert!(asked.iter().any(|line| line == "post /"), "the others are asked for");
     }
+    // A responder that does not answer ends the run.
+    let mut pages = pages_of(&collateral);
+    pages.remove(2);
+    let output = scenery.verify(&Service::start(pages).address, own);
+    assert_eq!((output.status.code(), code_of(&output).as_str()), (Some(3), "ST-COLL-04"));
+    assert!(output.stdout.is_empty(), "no verdict by the sender's");
     let mut pages = pages_of(&collateral);
     pages[0].1 = vec![b' '; 1 << 20];
     assert_eq!(code_of(&scenery.verify(&Service::start(pages).address, own)), "ST-COLL-04");

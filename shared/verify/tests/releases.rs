@@ -333,6 +333,16 @@ fn what_you_pin_yourself_may_be_revoked_too() {
         let listed = line.replace("--layer", &format!("--policy dstack {both} {}", &option[16..]));
         assert_eq!(files.refused(&listed), ("ST-REL-18", 2), "{option}");
     }
+    // The same where a policy file lists it.
+    for (compose, os) in [("ab", "ac"), ("ac", "ab")] {
+        let [compose, os] = [compose, os].map(|byte| byte.repeat(32));
+        let policy = format!(
+            "version = 1\nname = \"mine\"\nimages = \"dstack\"\nlaunch = \"software\"\ncompose_hashes = [\"{compose}\"]\nos_images = [\"{os}\"]\n"
+        );
+        files.write("mine.toml", policy.as_bytes());
+        let line = format!("{SIGNED} --manifest @next.json --policy @mine.toml");
+        assert_eq!(files.refused(&line), ("ST-REL-18", 2), "{compose}");
+    }
 }
 
 /// A real VM's registers, in a manifest.

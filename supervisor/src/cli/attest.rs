@@ -80,14 +80,17 @@ pub(crate) async fn run(args: AttestArgs, output: &Output) -> Result<(), CliErro
     let bytes = args.provider.connect(None, None)?.attestation(nonce, purpose).await?;
     files::replace_private(&args.out, &bytes)?;
     let bundle = trust::parse(&bytes)?;
-    let fresh = Fresh::newest(&trust, &[&bundle], asked_at).await;
+    let fresh = Fresh::newest(&trust, &[&bundle], now()).await;
     fresh.note(output.progress());
+    // One time for verdict and memory: after all of it was issued.
+    let judged_at = now();
     let question = trust::Challenged { purpose, nonce, asked_at };
-    let mut judged = trust::judge_answer(&trust, &bundle, &fresh, &question, &args.image);
+    let mut judged =
+        trust::judge_answer(&trust, &bundle, &fresh, &question, &args.image, judged_at);
     let memory = args.state.records()?.collateral_memory_path();
     let parts = [("", &bundle)];
     let verdict = &mut judged.appraisal.verdict;
-    collateral::remember(&memory, &trust, &parts, &fresh, asked_at, verdict)?;
+    collateral::remember(&memory, &trust, &parts, &fresh, judged_at, verdict)?;
     let verdict = &judged.appraisal.verdict;
     let attested = Attested { nonce, purpose, evidence: &args.out, verdict };
     output.answer(&attested, || {

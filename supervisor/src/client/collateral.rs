@@ -3,21 +3,26 @@
 //! uses.
 //!
 //! Only for machines that are real: what does not verify, or leads to a simulated root, is asked about nowhere and leaves
-//! no trace. Where a service cannot be reached the provider's collateral serves, which in an offer must be younger than 24
-//! hours; GPUs are then judged by what the policy demands of RIM files and OCSP responses.
+//! no trace. Where a service cannot be reached the provider's collateral serves; what it says about Intel's TCB must in
+//! an offer be younger than 24 hours, AMD's list need only be valid; GPUs are then judged by what the policy demands of RIM files and OCSP responses.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt as _, path::Path};
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use sealtune_evidence::{
     Collateral, EvidenceBundle, Tee, Verdict,
     anchor::{AnchorError, verify_quote},
     collateral::{
-        Brought, CollateralError, CollateralMemory, Facts, GpuInquiry, IntelInquiry, SnpInquiry,
-        Update, memory::MAX_MEMORY_BYTES,
+        Brought, Code, CollateralError, CollateralMemory, Facts, GpuInquiry, IntelInquiry,
+        SnpInquiry, Update, memory::MAX_MEMORY_BYTES,
     },
     nvidia::NvidiaCollateral,
     policy::GpuRule,
     snp::SnpCollateral,
+    verdict::Findings,
 };
 
 use super::{CliError, ClientError, Exit, Progress, files, inquiry, trust::Trust};
@@ -121,10 +126,14 @@ pub(crate) fn remember(
         })
         .collect();
     if facts.is_empty() {
+        refuse_what_taught_nothing(verdict);
         return Ok(());
     }
     files::make_parent(path)?;
-    let lock_path = path.with_extension("lock");
+    // The same as `sealtune-verify` takes for a memory of this name.
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let lock_path = PathBuf::from(lock_path);
     let _lock = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -147,6 +156,15 @@ pub(crate) fn remember(
     }
     verdict.add(findings);
     Ok(())
+}
+
+/// A yes about a real machine rests on collateral that has numbers; one that cannot be held against the memory is none.
+fn refuse_what_taught_nothing(verdict: &mut Verdict) {
+    if verdict.is_accepted() && !verdict.simulated {
+        let mut findings = Findings::default();
+        findings.unjudged("collateral-memory", Code::Facts, "it has none");
+        verdict.add(findings);
+    }
 }
 
 #[cfg(test)]

@@ -62,9 +62,10 @@ pub(crate) async fn judge(
     let mut parts = vec![("receipt.", &evidence.receipt), ("start.", &evidence.start)];
     parts.extend(evidence.offer.as_ref().map(|bundle| ("offer.", bundle)));
     let bundles: Vec<_> = parts.iter().map(|(_, bundle)| *bundle).collect();
-    let now = clock::now();
-    let fresh = Fresh::newest(trust, &bundles, now).await;
+    let fresh = Fresh::newest(trust, &bundles, clock::now()).await;
     fresh.note(progress);
+    // One time for verdict and memory: after all of it was issued.
+    let now = clock::now();
     let mut judged = verify_package(&package, &request, &trust.context(&fresh, now));
     let named: Vec<_> = parts.iter().map(|(name, bundle)| Part { name, bundle }).collect();
     trust.vouch(&named, &request.layer_roots, &mut judged.verdict);

@@ -103,15 +103,17 @@ impl Releaser<'_> {
         let image = record.terms.image.verity_root;
         let question = Question { nonce, asked_at, job, attempt: view.attempt, image };
         let bundle = trust::parse(&bytes)?;
-        let fresh = Fresh::newest(self.trust, &[&bundle], asked_at).await;
+        let fresh = Fresh::newest(self.trust, &[&bundle], clock::now()).await;
         fresh.note(self.progress);
-        let mut judged = trust::judge_offer(self.trust, &bundle, &fresh, &question);
+        // One time for verdict and memory: after all of it was issued.
+        let now = clock::now();
+        let mut judged = trust::judge_offer(self.trust, &bundle, &fresh, &question, now);
         collateral::remember(
             &self.records.collateral_memory_path(),
             self.trust,
             &[("", &bundle)],
             &fresh,
-            asked_at,
+            now,
             &mut judged.appraisal.verdict,
         )?;
         // Every finding, the policy, and what it tolerates: before anything is released.

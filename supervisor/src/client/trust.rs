@@ -58,7 +58,7 @@ impl Trust {
             manifests: &files.manifests,
             keys: files.release_keys.as_deref(),
             references: &files.references,
-            pinned: vec![],
+            pinned: policy.rules.listed_images(),
             collateral_memory: files.collateral_memory.as_deref(),
         })?;
         let vouched = releases.at(JudgeTime::Now(clock::now()))?;
@@ -225,6 +225,7 @@ pub(crate) fn judge_offer(
     bundle: &EvidenceBundle,
     fresh: &Fresh,
     question: &Question,
+    now: u64,
 ) -> Judged {
     let mut expectation = Expectation::new(Purpose::Offer, Some(question.nonce.0.into()));
     expectation.asked_at = Some(question.asked_at);
@@ -234,7 +235,7 @@ pub(crate) fn judge_offer(
         expectation.job = Some((*question.job.as_bytes()).into());
         expectation.attempt = Some(question.attempt);
     }
-    judge_one(trust, bundle, &expectation, fresh)
+    judge_one(trust, bundle, &expectation, fresh, now)
 }
 
 /// What anybody asked a provider.
@@ -251,11 +252,12 @@ pub(crate) fn judge_answer(
     fresh: &Fresh,
     question: &Challenged,
     layers: &[Hex<32>],
+    now: u64,
 ) -> Judged {
     let mut expectation = Expectation::new(question.purpose, Some(question.nonce.0.into()));
     expectation.asked_at = Some(question.asked_at);
     expectation.layer_roots = layers.iter().map(|root| root.0.into()).collect();
-    judge_one(trust, bundle, &expectation, fresh)
+    judge_one(trust, bundle, &expectation, fresh, now)
 }
 
 fn judge_one(
@@ -263,8 +265,9 @@ fn judge_one(
     bundle: &EvidenceBundle,
     expectation: &Expectation,
     fresh: &Fresh,
+    now: u64,
 ) -> Judged {
-    let mut appraisal = appraise(bundle, expectation, &trust.context(fresh, clock::now()));
+    let mut appraisal = appraise(bundle, expectation, &trust.context(fresh, now));
     let parts = [Part { name: "", bundle }];
     trust.vouch(&parts, &expectation.layer_roots, &mut appraisal.verdict);
     Judged { appraisal }

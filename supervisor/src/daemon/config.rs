@@ -14,6 +14,8 @@ use crate::vm::{collateral::CollateralSettings, probe::Wanted};
 /// Read where no `--config` names another file.
 pub(crate) const DEFAULT_PATH: &str = "/etc/sealtune/sealtune.toml";
 const MAX_FILE: u64 = 1 << 20;
+/// 30 days: older collateral is never sent.
+const MAX_REFRESH_HOURS: u32 = 720;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfigError {
@@ -98,7 +100,7 @@ pub(crate) struct Given {
     /// Days that results and logs of ended jobs are kept
     #[arg(long)]
     pub(crate) keep_days: Option<u32>,
-    /// Hours after which this machine's collateral is fetched again, to be sent with its evidence; 0: never
+    /// Hours after which this machine's collateral is fetched again, to be sent with its evidence, at most 720; 0: never
     #[arg(long)]
     pub(crate) collateral_refresh_hours: Option<u32>,
     /// Whom to ask about TDX: Intel, or a cache (PCCS)
@@ -261,6 +263,9 @@ impl Config {
         if self.job_hours.value == 0 || self.keep_days.value == 0 {
             return refused("job-hours and keep-days must be at least 1");
         }
+        if self.collateral_refresh_hours.value > MAX_REFRESH_HOURS {
+            return refused("collateral-refresh-hours must be at most 720");
+        }
         self.services()?;
         let web = |url: &String| url.starts_with("http://") || url.starts_with("https://");
         if let Some(url) = self.content_urls.value.iter().find(|u| !web(u) || !u.contains("{id}")) {
@@ -297,6 +302,13 @@ mod tests {
     }
 
     #[test]
+    fn collateral_may_be_fetched_as_seldom_as_it_lasts() {
+        let file: Given = toml::from_str("collateral_refresh_hours = 720").expect("valid");
+        let config = Config::resolve(Given::default(), file).expect("valid");
+        assert_eq!(config.collateral().refresh, 30 * 86_400);
+    }
+
+    #[test]
     fn unknown_keys_and_impossible_values_are_refused() {
         assert!(toml::from_str::<Given>("vcpu = 4").is_err());
         for bad in [
@@ -304,6 +316,7 @@ mod tests {
             "max_vms = 0",
             "memory_mib = 1",
             "keep_days = 0",
+            "collateral_refresh_hours = 721",
             "snp_service = 'http://kds.example'",
             "ocsp_service = 'ocsp.example'",
             "content_urls = ['ftp://x/{id}']",

@@ -2,19 +2,24 @@
 //! so that a receipt carries what it is judged with years later.
 //!
 //! One task asks Intel, AMD and NVIDIA, keeps the answers in the state directory, and publishes them. It learns from the
-//! first bundle which machine and which GPUs this is. Who asks for evidence waits for the first fetch, and not long: a
+//! first bundle which machine and which GPUs this is. Who asks for evidence waits whenever something is due, and not long: a
 //! provider without a network serves evidence without collateral, which verifiers can fetch themselves.
+//!
+//! Bundles come from VMs, which nobody trusts: only what a bundle's quote verifies with is kept, and a failure keeps nobody
+//! from being asked about another machine or other GPUs.
 //!
 //! ```text
 //!   bundle ── due? ──no──► what is kept is put in
-//!               └──yes──► wish ─► task: fetch ─► kept ─► state directory, published
+//!               └──yes──► wish ─► task: fetch ─► verify the quote ─► kept ─► state directory, published
 //! ```
 
 mod kept;
+mod rests;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -22,23 +27,27 @@ use std::{
 };
 
 use sealtune_evidence::{
-    EvidenceBundle, Tee,
-    collateral::{GpuInquiry, IntelInquiry, Services, SnpInquiry, Update},
-    nvidia::NvidiaRoots,
+    Anchors, EvidenceBundle, Tee,
+    collateral::{Brought, Facts, GpuInquiry, IntelInquiry, Services, SnpInquiry, Update},
+    nvidia::{NvidiaCollateral, NvidiaRoots},
     snp::Roots,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, timeout_at},
+};
 
 use crate::client::inquiry::{self, AskError};
-use kept::{Kept, MAX_FILE};
+use kept::{Dated, Kept, MAX_FILE, MAX_PLATFORMS, Platform, REST};
+use rests::Rests;
 
 const FILE: &str = "collateral.json";
 /// How long a request for evidence waits for what is missing.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often the task looks whether something is due.
 const TICK: Duration = Duration::from_secs(60);
-/// After a failure the services are left alone for so long, in seconds.
-const REST: u64 = 600;
+/// How long one refresh of everything may take.
+const MOST: Duration = Duration::from_secs(120);
 const WISHES: usize = 8;
 
 #[derive(Debug, Clone)]
@@ -73,6 +82,15 @@ struct Wish {
 impl HostCollateral {
     /// Begins with what is left from before.
     pub(crate) fn start(state: &Path, settings: CollateralSettings, clock: fn() -> u64) -> Self {
+        Self::start_with(state, settings, clock, verifies)
+    }
+
+    fn start_with(
+        state: &Path,
+        settings: CollateralSettings,
+        clock: fn() -> u64,
+        verifies: Verifies,
+    ) -> Self {
         if settings.refresh == 0 {
             return Self::Off;
         }
@@ -81,16 +99,26 @@ impl HostCollateral {
         let (publish, published) = watch::channel(Arc::clone(&kept));
         let (wishes, wished) = mpsc::channel(WISHES);
         let refresh = settings.refresh;
-        let keeper = Keeper { path, settings, kept, publish, last: None, rest: None, clock };
+        let keeper = Keeper {
+            path,
+            settings,
+            kept,
+            publish,
+            last: None,
+            rests: Rests::default(),
+            unproven: BTreeMap::new(),
+            verifies,
+            most: MOST,
+            clock,
+        };
         tokio::spawn(keeper.run(wished));
         Self::On(Handle { kept: published, wishes, refresh, clock })
     }
 
-    /// Puts in what there is; what is due is fetched meanwhile.
+    /// Puts in what there is. [`Self::ready`] comes before.
     pub(crate) fn attach(&self, bundle: &mut EvidenceBundle) {
         let Self::On(handle) = self else { return };
-        let _ = handle.wish(bundle);
-        handle.kept.borrow().attach(bundle, (handle.clock)());
+        handle.kept().attach(bundle, (handle.clock)());
     }
 
     /// Waits for what is due, and not long.
@@ -107,9 +135,14 @@ impl HostCollateral {
 }
 
 impl Handle {
+    /// Not held while it is read: publishing would wait.
+    fn kept(&self) -> Arc<Kept> {
+        Arc::clone(&self.kept.borrow())
+    }
+
     /// `None` if nothing is due, or the task has enough to do.
     fn wish(&self, bundle: &EvidenceBundle) -> Option<oneshot::Receiver<()>> {
-        if !self.kept.borrow().due(bundle, (self.clock)(), self.refresh).anything() {
+        if !self.kept().due(bundle, (self.clock)(), self.refresh).anything() {
             return None;
         }
         let (done, receiver) = oneshot::channel();
@@ -117,15 +150,33 @@ impl Handle {
     }
 }
 
+/// Whether the bundle's quote verifies with this.
+type Verifies = fn(&EvidenceBundle, Brought<'_>, u64) -> bool;
+
+fn verifies(bundle: &EvidenceBundle, brought: Brought<'_>, now: u64) -> bool {
+    Facts::of_hardware(bundle, brought, &Anchors::default(), now).is_some()
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Ask(#[from] AskError),
+    #[error("fetch collateral: it took too long")]
+    Slow,
+}
+
 struct Keeper {
     path: PathBuf,
     settings: CollateralSettings,
     kept: Arc<Kept>,
     publish: watch::Sender<Arc<Kept>>,
-    /// What is refreshed by itself.
+    /// What is refreshed by itself; its quote verified.
     last: Option<EvidenceBundle>,
-    /// Until when nobody is asked, after a failure.
-    rest: Option<u64>,
+    rests: Rests,
+    /// Fetched for quotes that do not verify with it. The next one of such a machine may, and nobody is asked again.
+    unproven: BTreeMap<String, Dated<Platform>>,
+    verifies: Verifies,
+    most: Duration,
     clock: fn() -> u64,
 }
 
@@ -134,84 +185,133 @@ impl Keeper {
         loop {
             match tokio::time::timeout(TICK, wishes.recv()).await {
                 Ok(Some(Wish { bundle, done })) => {
-                    self.last = Some(bundle);
-                    self.refresh().await;
+                    self.refresh(bundle).await;
                     let _ = done.send(());
                 }
                 Ok(None) => return,
-                Err(_) => self.refresh().await,
+                Err(_) => {
+                    if let Some(bundle) = self.last.clone() {
+                        self.refresh(bundle).await;
+                    }
+                }
             }
         }
     }
 
-    async fn refresh(&mut self) {
+    /// Everything that is due; the platform first, since only its quote says that the GPUs are worth asking about.
+    async fn refresh(&mut self, bundle: EvidenceBundle) {
         let now = (self.clock)();
-        let Some(bundle) = &self.last else { return };
-        if self.rest.is_some_and(|until| now < until) {
+        let end = Instant::now() + self.most;
+        let refresh = self.settings.refresh;
+        let mut newest = Kept::clone(&self.kept);
+        let due = newest.due(&bundle, now, refresh);
+        if due.platform
+            && let Some((maker, key)) = kept::key(&bundle)
+            && !self.rests.has(&key, now)
+        {
+            let asked = self.platform(&bundle, maker, &key, now);
+            let asked = timeout_at(end, asked).await.unwrap_or(Err(Failure::Slow));
+            match self.outcome(&key, asked, now) {
+                Some(it) if (self.verifies)(&bundle, it.document.brought(), now) => {
+                    self.unproven.remove(&key);
+                    newest.put(&bundle, it.document, it.fetched);
+                }
+                Some(it) => {
+                    if it.fetched == now {
+                        tracing::warn!("a quote does not verify with its machine's collateral");
+                    }
+                    kept::put(&mut self.unproven, key, it.document, it.fetched, MAX_PLATFORMS);
+                }
+                None => {}
+            }
+        }
+        if (self.verifies)(&bundle, newest.brought(&bundle, now), now) {
+            let key = kept::gpu_key(&bundle);
+            if due.gpu && !self.rests.has(&key, now) {
+                let known = newest.known_for(&bundle, now, refresh);
+                let asked = timeout_at(end, self.gpu(&bundle, known.clone())).await;
+                let asked = asked.unwrap_or(Err(Failure::Slow));
+                if let Some(document) = self.outcome(&key, asked, now) {
+                    newest.put_gpu(&bundle, document, &known, now);
+                }
+            }
+            self.last = Some(bundle);
+        }
+        self.publish(newest).await;
+    }
+
+    async fn publish(&mut self, newest: Kept) {
+        if newest == *self.kept {
             return;
         }
-        let mut newest = Kept::clone(&self.kept);
-        let asked = self.fetch(bundle, &mut newest, now).await;
-        if newest != *self.kept {
-            if let Err(error) = store(&self.path, &newest.to_bytes()) {
-                tracing::warn!("keep collateral in {}: {error}", self.path.display());
-            }
-            self.kept = Arc::new(newest);
-            self.publish.send_replace(Arc::clone(&self.kept));
+        let (path, bytes) = (self.path.clone(), newest.to_bytes());
+        let stored = tokio::task::spawn_blocking(move || store(&path, &bytes)).await;
+        if let Err(error) = stored.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+            tracing::warn!("keep collateral in {}: {error}", self.path.display());
         }
-        match (asked, self.rest) {
-            (Ok(()), Some(_)) => tracing::info!("collateral is fetched again"),
-            (Ok(()), None) => {}
-            // Once: a provider without a network would fill its log.
-            (Err(error), None) => {
-                tracing::warn!("{error}; evidence goes out with the collateral that there is");
-                self.rest = Some(now.saturating_add(REST));
-                return;
-            }
-            (Err(error), Some(_)) => {
-                tracing::debug!("{error}");
-                self.rest = Some(now.saturating_add(REST));
-                return;
-            }
-        }
-        self.rest = None;
+        self.kept = Arc::new(newest);
+        self.publish.send_replace(Arc::clone(&self.kept));
     }
 
-    /// Everything that is due; one maker's failure does not keep the other from being asked.
-    async fn fetch(
+    /// Who does not answer is left alone for a while.
+    fn outcome<D>(&mut self, key: &str, asked: Result<D, Failure>, now: u64) -> Option<D> {
+        match asked {
+            Ok(document) => {
+                if self.rests.end(key) {
+                    tracing::info!("collateral is fetched again");
+                }
+                Some(document)
+            }
+            Err(error) => {
+                // Once: a provider without a network would fill its log.
+                if self.rests.begin(key, now) {
+                    tracing::warn!("{error}; evidence goes out with the collateral that there is");
+                } else {
+                    tracing::debug!("{error}");
+                }
+                None
+            }
+        }
+    }
+
+    async fn platform(
         &self,
         bundle: &EvidenceBundle,
-        newest: &mut Kept,
+        maker: Tee,
+        key: &str,
         now: u64,
-    ) -> Result<(), AskError> {
-        let CollateralSettings { services, refresh } = &self.settings;
-        let due = newest.due(bundle, now, *refresh);
-        let platform = match bundle.tee {
-            _ if !due.platform => Ok(()),
+    ) -> Result<Dated<Platform>, Failure> {
+        if let Some(it) = self.unproven.get(key).filter(|it| it.is_younger(REST, now)) {
+            return Ok(it.clone());
+        }
+        let services = &self.settings.services;
+        let quote = &bundle.quote.0;
+        let document = match maker {
             // The newest: who once saw it takes no older one.
             Tee::Tdx | Tee::Dstack => {
-                fetched(IntelInquiry::new(&services.intel, Update::Early, &bundle.quote.0))
-                    .await
-                    .map(|document| newest.put_intel(bundle, document, now))
+                let inquiry = IntelInquiry::new(&services.intel, Update::Early, quote);
+                Platform::Intel(Box::new(fetched(inquiry).await?))
             }
             Tee::Snp => {
-                let sent = bundle.snp_collateral.as_ref();
-                let roots = Roots::amd();
-                fetched(SnpInquiry::new(&services.amd, &bundle.quote.0, sent, &roots))
-                    .await
-                    .map(|document| newest.put_amd(bundle, document, now))
+                let (sent, roots) = (bundle.snp_collateral.as_ref(), Roots::amd());
+                let inquiry = SnpInquiry::new(&services.amd, quote, sent, &roots);
+                Platform::Amd(Box::new(fetched(inquiry).await?))
             }
         };
-        if due.gpu {
-            let roots = NvidiaRoots::nvidia();
-            let known = newest.known_for(bundle, now, *refresh);
-            let devices = bundle.gpu.iter().map(|gpu| gpu.evidence.0.as_slice()).collect();
-            // Without a nonce: the responses serve many bundles.
-            let inquiry = GpuInquiry::new(&services.rim, &services.ocsp, devices, None, &roots);
-            let document = inquiry::all(inquiry.with(known.clone())).await?;
-            newest.put_gpu(document, &known, now);
-        }
-        platform
+        Ok(Dated { fetched: now, document })
+    }
+
+    async fn gpu(
+        &self,
+        bundle: &EvidenceBundle,
+        known: NvidiaCollateral,
+    ) -> Result<NvidiaCollateral, Failure> {
+        let Services { rim, ocsp, .. } = &self.settings.services;
+        let roots = NvidiaRoots::nvidia();
+        let devices = bundle.gpu.iter().map(|gpu| gpu.evidence.0.as_slice()).collect();
+        // Without a nonce: the responses serve many bundles.
+        let inquiry = GpuInquiry::new(rim, ocsp, devices, None, &roots);
+        Ok(inquiry::all(inquiry.with(known)).await?)
     }
 }
 

@@ -139,10 +139,11 @@ fn judge_release(
         && let Some(log) = log
     {
         let vcpus = launch.shape.vcpus;
-        let mut by_events = of_release().filter_map(|values| {
+        let by_events = of_release().filter_map(|values| {
             Some((values, values.find_by_events(&measured, vcpus, &log.events)?))
         });
-        match by_events.next() {
+        // One file that fits is enough.
+        match by_events.min_by_key(|(_, found)| found.is_err()) {
             Some((values, Ok((row, comparison)))) => {
                 judge_layout(row, &comparison, findings);
                 judge_profile(values, anchor, findings);

@@ -200,6 +200,10 @@ pub(super) fn judge_boot<'a>(
                 "reference values",
                 "firmware, shape, kernel, command line and initramfs are ones that you trust",
             );
+            let allowed = &context.policy.rules.releases;
+            if !allowed.is_empty() && !allowed.contains(&values.release) {
+                findings.refuse("boot", &values.release, Code::ReleaseNotAllowed, "");
+            }
             judge_profile(values, anchor, findings);
         }
         None => findings.refuse("boot", measured.mrtd.to_string(), Code::FirmwareUnknown, ""),

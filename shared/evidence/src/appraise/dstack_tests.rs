@@ -113,6 +113,13 @@ fn each_thing_that_is_not_as_listed_is_named() {
     assert!(verdict.has(Code::DstackNotAllowed) && !verdict.is_accepted());
     let policy = Policy::by_name("dstack", &scene.listed).expect("exists").expect("parses");
     assert!(scene.judge_with(&policy, None).has(Code::ReportDataNotGiven));
+    // The release whose registers these are, not one that the VM names.
+    let mut policy = policy;
+    policy.rules.releases = vec!["another".into()];
+    let verdict = scene.judge_with(&policy, Some(&scene.report_data));
+    assert!(verdict.has(Code::ReleaseNotAllowed) && !verdict.is_accepted());
+    policy.rules.releases = vec![scene.references[0].release.clone()];
+    assert!(scene.judge_with(&policy, Some(&scene.report_data)).is_accepted());
 }
 
 #[test]

@@ -138,7 +138,10 @@ fn judge_collateral(
             expectation.purpose == Purpose::Offer
                 && !expectation.archived
                 && context.collateral.is_none()
-                && now.saturating_sub(platform.latest_issue_date) > OFFER_COLLATERAL_SECONDS
+                && bundle.collateral.as_ref().is_none_or(|sent| {
+                    sent.tcb_issued()
+                        .is_none_or(|issued| now.saturating_sub(issued) > OFFER_COLLATERAL_SECONDS)
+                })
         }
         JudgeTime::At(_) => false,
     };

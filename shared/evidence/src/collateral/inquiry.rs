@@ -6,13 +6,15 @@ use super::{
     answers::MAX_BODY,
 };
 
-/// One HTTP request. Redirections are not followed, and only status 200 is an answer.
+/// One HTTP request. Redirections are not followed, and only status 200 is an answer; 404 is one if `may_be_absent`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ask {
     pub url: String,
     pub method: Method,
     /// Longer answers are refused before they are read.
     pub most: usize,
+    /// Status 404 is then an answer with an empty body: the inquiry goes on without this part.
+    pub may_be_absent: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +39,7 @@ pub trait Inquiry {
 
 impl Ask {
     pub(super) fn get(url: String, most: usize) -> Self {
-        Self { url, method: Method::Get, most }
+        Self { url, method: Method::Get, most, may_be_absent: false }
     }
 
     /// The service that is asked; plain ones are on this machine, and past any proxy.

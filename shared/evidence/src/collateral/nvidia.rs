@@ -44,6 +44,8 @@ pub struct GpuInquiry<'a> {
     roots: &'a NvidiaRoots,
     have: NvidiaCollateral,
     asked: Option<Asked>,
+    /// RIMs that the service does not have.
+    absent: Vec<String>,
     /// Certificates that the responder does not answer for.
     unanswered: Vec<Hex32>,
     /// So that as much is asked for as can be kept, and no more.
@@ -64,6 +66,9 @@ struct RimAnswer<'a> {
 }
 
 impl<'a> GpuInquiry<'a> {
+    /// The most certificates that one inquiry asks about.
+    pub const MAX_RESPONSES: usize = MAX_RESPONSES;
+
     /// `nonce` is that of the devices' evidence; without one, responses of any age within their validity are taken.
     pub fn new(
         rim: &ServiceBase,
@@ -82,6 +87,7 @@ impl<'a> GpuInquiry<'a> {
             roots,
             have,
             asked: None,
+            absent: vec![],
             unanswered: vec![],
             bytes: 0,
         }
@@ -111,6 +117,11 @@ impl<'a> GpuInquiry<'a> {
     fn take(&mut self, answer: &Answer) -> Result<(), CollateralError> {
         let refuse = |part, reason: &str| CollateralError::Answer { part, reason: reason.into() };
         let length = match self.asked.take() {
+            // The verdict says that it is missing; certificates are asked about without it.
+            Some(Asked::Rim(id)) if answer.body.is_empty() => {
+                self.absent.push(id);
+                return Ok(());
+            }
             Some(Asked::Rim(id)) => {
                 let read: RimAnswer<'_> = serde_json::from_slice(&answer.body)
                     .map_err(|error| refuse("a RIM", &error.to_string()))?;
@@ -157,17 +168,18 @@ impl Inquiry for GpuInquiry<'_> {
             self.take(&answer)?;
         }
         let full = self.bytes > MAX_NVIDIA_COLLATERAL_BYTES
-            || self.have.rims.len() > MAX_RIMS
+            || self.have.rims.len().saturating_add(self.absent.len()) > MAX_RIMS
             || self.have.ocsp.len().saturating_add(self.unanswered.len()) > MAX_RESPONSES;
         if full {
             return Err(CollateralError::Gpu("they need more than one document can hold"));
         }
         while let Some(device) = self.devices.get(self.at) {
             let wanted = wanted(device, &self.have, self.roots, self.nonce.as_ref());
-            if let Some(id) = wanted.rims.into_iter().next() {
+            if let Some(id) = wanted.rims.into_iter().find(|id| !self.absent.contains(id)) {
                 let url = rim_url(&self.rim, &id)?;
                 self.asked = Some(Asked::Rim(id));
-                return Ok(Next::Ask(Ask::get(url, MAX_RIM_ANSWER)));
+                let ask = Ask::get(url, MAX_RIM_ANSWER);
+                return Ok(Next::Ask(Ask { may_be_absent: true, ..ask }));
             }
             let mut open = wanted.ocsp.into_iter();
             let next = open.find(|(certificate, _)| !self.unanswered.contains(certificate));
@@ -183,6 +195,7 @@ impl Inquiry for GpuInquiry<'_> {
                 url: format!("{}/", self.ocsp.as_str()),
                 method: Method::Post { content_type: "application/ocsp-request", body },
                 most: MAX_OCSP_BYTES,
+                may_be_absent: false,
             }));
         }
         Ok(Next::Done(std::mem::take(&mut self.have)))

@@ -186,6 +186,20 @@ fn a_policy_may_leave_the_hosts_tables_free() {
     assert!(verdict.is_accepted() && !verdict.has(measure::Code::LayoutFree));
 }
 
+/// Two files of one release, of firmwares that differ in nothing but what RTMR0 measures.
+#[test]
+fn one_file_that_fits_is_enough() {
+    let mut elsewhere = Elsewhere::new(boot(&[9; 48], &VOLUME, &KERNEL));
+    let fits = elsewhere.0.scene.references[0].clone();
+    let mut other = fits.clone();
+    other.rtmr0[0].events[1].digest = Some(Hex48::from([7; 48]));
+    for references in [vec![other.clone(), fits.clone()], vec![fits, other]] {
+        elsewhere.0.scene.references = references;
+        let verdict = elsewhere.verdict();
+        assert!(verdict.is_accepted(), "{}", verdict.render());
+    }
+}
+
 #[test]
 fn nothing_else_is_free() {
     let own = |volume, kernel| boot(&[9; 48], volume, kernel);

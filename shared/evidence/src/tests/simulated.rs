@@ -108,6 +108,26 @@ fn collateral_ages() {
     assert!(scene.appraise(&identity, Purpose::Identity).verdict.has(Code::ClockEarly));
 }
 
+/// Lists and certificates are issued often: a new one beside them does not make old TCB info new.
+#[test]
+fn collateral_is_as_old_as_what_it_says_of_the_tcb() {
+    let day = 24 * 3600;
+    let issued = |value: &mut serde_json::Value, at: u64| {
+        value["issueDate"] = crate::time::rfc3339(at).expect("a time").into();
+    };
+    let mut scene = Scene::new();
+    let mut offer = scene.evidence(Purpose::Offer);
+    for (tcb, qe) in [(2 * day, 0), (0, 2 * day)] {
+        let collateral =
+            scene.platform.odd_collateral(NOW, &|value| issued(value, NOW - tcb), &|value| {
+                issued(value, NOW - qe)
+            });
+        offer.collateral = Some(collateral.expect("signs"));
+        let verdict = scene.appraise(&offer, Purpose::Offer).verdict;
+        assert!(verdict.has(Code::CollateralStale), "{}", verdict.render());
+    }
+}
+
 #[test]
 fn an_offer_expires_ten_minutes_after_its_nonce() {
     let mut scene = Scene::new();

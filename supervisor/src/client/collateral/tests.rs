@@ -180,8 +180,9 @@ fn what_was_seen_may_not_fall() {
         remember(&path, &trust, &[("", &bundle)], &Fresh::default(), now, &mut verdict)
             .map(|()| verdict)
     };
-    // Collateral that is not valid now is no knowledge.
-    assert!(judged(THEN + 60 * 86_400).expect("judges").is_accepted() && !path.exists());
+    // Collateral that is not valid now is no knowledge, and no yes rests on it.
+    let verdict = judged(THEN + 60 * 86_400).expect("judges");
+    assert!(!verdict.is_accepted() && verdict.has(Code::Facts) && !path.exists());
     assert!(judged(THEN).expect("judges").is_accepted());
     assert!(judged(THEN).expect("judges").finding("collateral-memory").is_some());
     let kept = std::fs::read_to_string(&path).expect("remembered");

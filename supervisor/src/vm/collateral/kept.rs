@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use sealtune_evidence::{
     Collateral, EvidenceBundle, Tee,
     base64_bytes::Base64Bytes,
-    collateral::QuoteSubject,
+    collateral::{Brought, GpuInquiry, QuoteSubject},
     nvidia::{
         NvidiaCollateral, NvidiaRoots,
         collateral::{MAX_NVIDIA_COLLATERAL_BYTES, OcspAnswer, RimFile},
@@ -24,10 +24,13 @@ const VERSION: u32 = 1;
 const TOO_OLD: u64 = 30 * 86_400;
 /// A response that ends sooner is fetched again.
 const MARGIN: u64 = 15 * 60;
+/// What a service just did not have, or not for long, is left alone for so long, in seconds.
+pub(super) const REST: u64 = 600;
 /// Of each kind; a host has one platform, and the GPUs that are in it.
-const MAX_PLATFORMS: usize = 4;
+pub(super) const MAX_PLATFORMS: usize = 4;
 const MAX_RIMS: usize = 32;
-const MAX_RESPONSES: usize = 128;
+/// As many as one bundle may need.
+const MAX_RESPONSES: usize = GpuInquiry::MAX_RESPONSES;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -41,13 +44,44 @@ pub(crate) struct Kept {
     rims: BTreeMap<String, Dated<Base64Bytes>>,
     /// By SHA-256 of the certificate.
     ocsp: BTreeMap<String, Dated<Base64Bytes>>,
+    /// Files and certificates that were asked about, and are still lacking afterwards.
+    #[serde(skip)]
+    asked: BTreeMap<String, Dated<()>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Dated<T> {
-    fetched: u64,
-    document: T,
+pub(super) struct Dated<T> {
+    pub(super) fetched: u64,
+    pub(super) document: T,
+}
+
+impl<T> Dated<T> {
+    /// A time to come is nobody's: the clock was set back.
+    pub(super) fn is_younger(&self, than: u64, now: u64) -> bool {
+        now.checked_sub(self.fetched).is_some_and(|age| age < than)
+    }
+
+    /// May go out: what the clock says counts less than having something.
+    fn serves(&self, now: u64) -> bool {
+        now.saturating_sub(self.fetched) < TOO_OLD
+    }
+}
+
+/// What was fetched for one machine.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Platform {
+    Intel(Box<Collateral>),
+    Amd(Box<SnpCollateral>),
+}
+
+impl Platform {
+    pub(super) fn brought(&self) -> Brought<'_> {
+        match self {
+            Self::Intel(document) => Brought { intel: Some(document), amd: None },
+            Self::Amd(document) => Brought { intel: None, amd: Some(document) },
+        }
+    }
 }
 
 /// What is due for one bundle.
@@ -71,6 +105,7 @@ impl Default for Kept {
             amd: BTreeMap::new(),
             rims: BTreeMap::new(),
             ocsp: BTreeMap::new(),
+            asked: BTreeMap::new(),
         }
     }
 }
@@ -92,20 +127,19 @@ impl Kept {
 
     /// What this bundle needs and is not there, or is older than `refresh` seconds.
     pub(crate) fn due(&self, bundle: &EvidenceBundle, now: u64, refresh: u64) -> Due {
-        let fresh = |fetched: u64| now.saturating_sub(fetched) < refresh;
+        let refresh = refresh.min(TOO_OLD);
         let platform = match key(bundle) {
             Some((Tee::Tdx | Tee::Dstack, key)) => {
-                !self.intel.get(&key).is_some_and(|it| fresh(it.fetched))
+                !self.intel.get(&key).is_some_and(|it| it.is_younger(refresh, now))
             }
-            Some((Tee::Snp, key)) => !self.amd.get(&key).is_some_and(|it| fresh(it.fetched)),
+            Some((Tee::Snp, key)) => {
+                !self.amd.get(&key).is_some_and(|it| it.is_younger(refresh, now))
+            }
             None => false,
         };
-        let usable = self.gpu(bundle, now, refresh.min(TOO_OLD), MARGIN);
-        let roots = NvidiaRoots::nvidia();
-        let gpu = bundle.gpu.iter().any(|gpu| {
-            let lacks = wanted(&gpu.evidence.0, &usable, &roots, None);
-            !lacks.rims.is_empty() || !lacks.ocsp.is_empty()
-        });
+        let known = self.known_for(bundle, now, refresh);
+        let asked = |name| self.asked.get(&name).is_some_and(|it| it.is_younger(REST, now));
+        let gpu = lacking(bundle, &known).into_iter().any(|name| !asked(name));
         Due { platform, gpu }
     }
 
@@ -116,7 +150,26 @@ impl Kept {
         now: u64,
         refresh: u64,
     ) -> NvidiaCollateral {
-        self.gpu(bundle, now, refresh.min(TOO_OLD), MARGIN)
+        self.gpu(bundle, now, MARGIN, |it| it.is_younger(refresh.min(TOO_OLD), now))
+    }
+
+    /// The bundle's own counts first, as for who gets it.
+    pub(super) fn brought<'a>(&'a self, bundle: &'a EvidenceBundle, now: u64) -> Brought<'a> {
+        let found = key(bundle);
+        let key = found.as_ref().map(|(_, key)| key.as_str()).unwrap_or_default();
+        let intel = self.intel.get(key).filter(|it| it.serves(now)).map(|it| &it.document);
+        let amd = self.amd.get(key).filter(|it| it.serves(now)).map(|it| &it.document);
+        Brought {
+            intel: bundle.collateral.as_ref().or(intel),
+            amd: bundle.snp_collateral.as_ref().or(amd),
+        }
+    }
+
+    pub(super) fn put(&mut self, bundle: &EvidenceBundle, document: Platform, fetched: u64) {
+        match document {
+            Platform::Intel(document) => self.put_intel(bundle, *document, fetched),
+            Platform::Amd(document) => self.put_amd(bundle, *document, fetched),
+        }
     }
 
     pub(crate) fn put_intel(&mut self, bundle: &EvidenceBundle, document: Collateral, now: u64) {
@@ -131,9 +184,11 @@ impl Kept {
         }
     }
 
-    /// `known` is what was there before the fetching, and keeps its age.
+    /// `known` is what was there before the fetching, and keeps its age. What the bundle then still lacks is not there to
+    /// be had, and is not asked for at every turn.
     pub(crate) fn put_gpu(
         &mut self,
+        bundle: &EvidenceBundle,
         document: NvidiaCollateral,
         known: &NvidiaCollateral,
         now: u64,
@@ -148,24 +203,26 @@ impl Kept {
                 put(&mut self.ocsp, certificate.to_string(), response, now, MAX_RESPONSES);
             }
         }
+        for name in lacking(bundle, &self.known_for(bundle, now, TOO_OLD)) {
+            put(&mut self.asked, name, (), now, MAX_RIMS + MAX_RESPONSES);
+        }
     }
 
     /// Puts in what there is and the bundle lacks. What has become too old stays out: it would be refused.
     pub(crate) fn attach(&self, bundle: &mut EvidenceBundle, now: u64) {
-        let usable = |fetched: u64| now.saturating_sub(fetched) < TOO_OLD;
         match key(bundle) {
             Some((Tee::Tdx, key)) if bundle.collateral.is_none() => {
-                let found = self.intel.get(&key).filter(|it| usable(it.fetched));
+                let found = self.intel.get(&key).filter(|it| it.serves(now));
                 bundle.collateral = found.map(|it| it.document.clone());
             }
             Some((Tee::Snp, key)) if bundle.snp_collateral.is_none() => {
-                let found = self.amd.get(&key).filter(|it| usable(it.fetched));
+                let found = self.amd.get(&key).filter(|it| it.serves(now));
                 bundle.snp_collateral = found.map(|it| it.document.clone());
             }
             _ => {}
         }
         if bundle.gpu_collateral.is_none() && !bundle.gpu.is_empty() {
-            let found = self.gpu(bundle, now, TOO_OLD, 0);
+            let found = self.gpu(bundle, now, 0, |it| it.serves(now));
             let any = !found.rims.is_empty() || !found.ocsp.is_empty();
             let fits = found.to_bytes().is_ok_and(|it| it.len() <= MAX_NVIDIA_COLLATERAL_BYTES);
             bundle.gpu_collateral = Some(found).filter(|_| any && fits);
@@ -173,22 +230,27 @@ impl Kept {
     }
 
     /// Of files and responses those that the bundle's GPUs need. Certificates of the files are known once the files are.
-    fn gpu(&self, bundle: &EvidenceBundle, now: u64, oldest: u64, margin: u64) -> NvidiaCollateral {
-        let usable = |fetched: u64| now.saturating_sub(fetched) < oldest;
+    fn gpu(
+        &self,
+        bundle: &EvidenceBundle,
+        now: u64,
+        margin: u64,
+        usable: impl Fn(&Dated<Base64Bytes>) -> bool,
+    ) -> NvidiaCollateral {
         let roots = NvidiaRoots::nvidia();
         let mut chosen = NvidiaCollateral::default();
         for gpu in &bundle.gpu {
             for _ in 0..2 {
                 let lacks = wanted(&gpu.evidence.0, &chosen, &roots, None);
                 for id in lacks.rims {
-                    if let Some(it) = self.rims.get(&id).filter(|it| usable(it.fetched)) {
+                    if let Some(it) = self.rims.get(&id).filter(|it| usable(it)) {
                         chosen.rims.push(RimFile { id, file: it.document.clone() });
                     }
                 }
                 for (certificate, _) in lacks.ocsp {
                     let found = self.ocsp.get(&certificate.to_string()).filter(|it| {
                         let end = valid_until(&it.document.0).unwrap_or(0);
-                        usable(it.fetched) && now.saturating_add(margin) <= end
+                        usable(it) && now.saturating_add(margin) <= end
                     });
                     if let Some(it) = found {
                         let response = it.document.clone();
@@ -206,7 +268,13 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
 }
 
 /// The newest stay.
-fn put<T>(kept: &mut BTreeMap<String, Dated<T>>, key: String, document: T, now: u64, most: usize) {
+pub(super) fn put<T>(
+    kept: &mut BTreeMap<String, Dated<T>>,
+    key: String,
+    document: T,
+    now: u64,
+    most: usize,
+) {
     kept.insert(key, Dated { fetched: now, document });
     while kept.len() > most {
         let oldest = kept.iter().min_by_key(|(_, it)| it.fetched).map(|(key, _)| key.clone());
@@ -215,8 +283,26 @@ fn put<T>(kept: &mut BTreeMap<String, Dated<T>>, key: String, document: T, now: 
     }
 }
 
+/// The names of what the bundle's GPUs need beyond this.
+fn lacking(bundle: &EvidenceBundle, known: &NvidiaCollateral) -> Vec<String> {
+    let roots = NvidiaRoots::nvidia();
+    let lacks = bundle.gpu.iter().flat_map(|gpu| {
+        let lacks = wanted(&gpu.evidence.0, known, &roots, None);
+        let rims = lacks.rims.into_iter().map(|id| format!("rim {id}"));
+        rims.chain(lacks.ocsp.into_iter().map(|(certificate, _)| format!("ocsp {certificate}")))
+    });
+    lacks.collect()
+}
+
+/// Which GPUs these are, however often they are asked for evidence.
+pub(super) fn gpu_key(bundle: &EvidenceBundle) -> String {
+    let names = lacking(bundle, &NvidiaCollateral::default()).join("\n");
+    let digest = ring::digest::digest(&ring::digest::SHA256, names.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// For which machine a bundle's collateral is, and who made it. A dstack VM's quote is a TDX VM's.
-fn key(bundle: &EvidenceBundle) -> Option<(Tee, String)> {
+pub(super) fn key(bundle: &EvidenceBundle) -> Option<(Tee, String)> {
     let quote = &bundle.quote.0;
     let key = match bundle.tee {
         Tee::Tdx | Tee::Dstack => {

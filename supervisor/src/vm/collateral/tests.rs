@@ -63,6 +63,10 @@ fn what_is_due_and_what_is_too_old() {
     assert!(!kept.due(&ours, DAY + 12 * HOUR - 1, 12 * HOUR).anything());
     assert!(kept.due(&ours, DAY + 12 * HOUR, 12 * HOUR).platform);
     assert!(kept.due(&other, DAY, 12 * HOUR).platform, "another machine");
+    // However seldom the operator wants it: what is too old to go out is due, and so is what comes from the future.
+    assert!(!kept.due(&ours, DAY + 30 * DAY - 1, 60 * DAY).anything());
+    assert!(kept.due(&ours, DAY + 30 * DAY, 60 * DAY).platform);
+    assert!(kept.due(&ours, DAY - 1, 12 * HOUR).platform);
     let attached = |bundle: &EvidenceBundle, now| {
         let mut bundle = bundle.clone();
         kept.attach(&mut bundle, now);
@@ -119,13 +123,24 @@ async fn service(open: Arc<Mutex<bool>>, asked: Arc<AtomicU64>) -> String {
             let count = asked.fetch_add(1, Ordering::SeqCst);
             let text = String::from_utf8_lossy(&request).into_owned();
             let path = text.split(' ').nth(1).unwrap_or_default();
+            let length = text.lines().find_map(|line| {
+                let (name, value) = line.split_once(": ")?;
+                name.eq_ignore_ascii_case("content-length").then(|| value.parse().ok())?
+            });
+            let _ = stream.read_exact(&mut vec![0; length.unwrap_or(0)]).await;
             let body = match path {
+                // An OCSP responder that does not answer for any certificate.
+                "/" => vec![0x30, 3, 0x0a, 1, 6],
                 _ if path.ends_with("/cert_chain") => PEM.as_bytes().to_vec(),
                 _ if path.ends_with("/crl") => vec![0x30, 1],
                 _ => vec![0x30, u8::try_from(count).unwrap_or(0xff)],
             };
             let is_open = *open.lock().expect("a lock");
-            let status = if is_open { "200 OK" } else { "503 Busy" };
+            let status = match is_open {
+                true if path.starts_with("/v1/rim/") => "404 Not Found",
+                true => "200 OK",
+                false => "503 Busy",
+            };
             let length = body.len();
             let head = format!(
                 "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
@@ -149,7 +164,7 @@ async fn bundles_get_what_was_fetched_and_go_without_a_network() {
     };
     let start = || {
         let settings = CollateralSettings { services: services(), refresh: 12 * HOUR };
-        HostCollateral::start(state.path(), settings, clock)
+        HostCollateral::start_with(state.path(), settings, clock, |_, _, _| true)
     };
     let newest = async |host: &HostCollateral| {
         let mut bundle = bundle(1);
@@ -208,7 +223,7 @@ fn gpus_get_the_files_and_responses_that_they_need() {
     let mut bare = with(0);
     kept.attach(&mut bare, now);
     assert_eq!(bare.gpu_collateral, None);
-    kept.put_gpu(all.clone(), &NvidiaCollateral::default(), now);
+    kept.put_gpu(&with(0), all.clone(), &NvidiaCollateral::default(), now);
     for gpu in 0..2 {
         let mut whole = with(gpu);
         kept.attach(&mut whole, now);
@@ -223,6 +238,179 @@ fn gpus_get_the_files_and_responses_that_they_need() {
     let known = kept.known_for(&with(0), now + DAY - 600, 30 * DAY);
     assert_eq!((known.rims.len(), known.ocsp.len()), (2, 0));
     // What was known before a fetch keeps its age.
-    kept.put_gpu(all.clone(), &all, now + 20 * DAY);
+    kept.put_gpu(&with(0), all.clone(), &all, now + 20 * DAY);
     assert_eq!(kept.known_for(&with(0), now + 31 * DAY, 40 * DAY), NvidiaCollateral::default());
+    // What is not there to be had is not due at every turn: a response, a file, and what ends at once.
+    let none = NvidiaCollateral::default();
+    let due = |kept: &Kept, now| kept.due(&with(0), now, DAY).gpu;
+    let without = |change: &dyn Fn(&mut NvidiaCollateral)| {
+        let mut some = all.clone();
+        change(&mut some);
+        some
+    };
+    let unanswered = without(&|some| some.ocsp.truncate(1));
+    let unserved = without(&|some| some.rims.truncate(1));
+    for (document, now) in [(unanswered, now), (unserved, now), (all.clone(), now + DAY - 60)] {
+        let mut kept = Kept::default();
+        assert!(due(&kept, now));
+        kept.put_gpu(&with(0), document, &none, now);
+        assert!(!due(&kept, now) && !due(&kept, now + REST - 1), "asked a moment ago");
+        assert!(due(&kept, now + REST), "asked again");
+    }
+    // A GPU is known by what it needs, not by what it was asked.
+    assert_eq!(kept::gpu_key(&with(0)), kept::gpu_key(&with(0)));
+    assert_ne!(kept::gpu_key(&with(0)), kept::gpu_key(&with(1)));
+}
+
+/// A stage for machines of which one is made up.
+async fn stage(
+    clock: fn() -> u64,
+    verifies: Verifies,
+) -> (HostCollateral, Arc<Mutex<bool>>, Arc<AtomicU64>, tempfile::TempDir) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let state = tempfile::tempdir().expect("a directory");
+    let (open, asked) = (Arc::new(Mutex::new(true)), Arc::new(AtomicU64::new(0)));
+    let address = service(Arc::clone(&open), Arc::clone(&asked)).await;
+    let amd = ServiceBase::parse(&address).expect("an address");
+    let services = Services { rim: amd.clone(), ocsp: amd.clone(), amd, ..Services::default() };
+    let settings = CollateralSettings { services, refresh: 12 * HOUR };
+    let host = HostCollateral::start_with(state.path(), settings, clock, verifies);
+    (host, open, asked, state)
+}
+
+async fn attached(host: &HostCollateral, chip: u8) -> bool {
+    let mut bundle = bundle(chip);
+    host.ready(&bundle).await;
+    host.attach(&mut bundle);
+    bundle.snp_collateral.is_some()
+}
+
+#[tokio::test]
+async fn what_is_fetched_for_a_quote_that_does_not_verify_is_not_kept() {
+    let (host, _, asked, state) = stage(|| 100 * DAY, verifies).await;
+    // Nobody signed the report; and who sends it again does not make the host ask again.
+    assert!(!attached(&host, 1).await && !attached(&host, 1).await);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert!(!state.path().join(FILE).exists());
+}
+
+#[tokio::test]
+async fn a_made_up_machine_keeps_nobody_from_the_real_one() {
+    // Reports of chips from 10 on, and any with another first byte of its data, are made up.
+    let real: Verifies = |bundle, brought, _| {
+        brought.amd.is_some() && bundle.quote.0[0x1a0] < 10 && bundle.quote.0[0x50] == 0
+    };
+    let (host, open, asked, _state) = stage(|| 100 * DAY, real).await;
+    let asked = || asked.load(Ordering::SeqCst);
+    *open.lock().expect("a lock") = false;
+    assert!(!attached(&host, 20).await);
+    assert_eq!(asked(), 1);
+    *open.lock().expect("a lock") = true;
+    // Its failure is its own.
+    assert!(!attached(&host, 20).await);
+    assert_eq!(asked(), 1);
+    // Neither is the real machine's name in a made-up report of use.
+    let mut copy = bundle(1);
+    copy.quote.0[0x50] = 1;
+    host.ready(&copy).await;
+    host.attach(&mut copy);
+    assert_eq!((asked(), copy.snp_collateral), (4, None));
+    assert!(attached(&host, 1).await);
+    assert_eq!(asked(), 4, "what was fetched for the copy serves");
+    for chip in 30..40 {
+        assert!(!attached(&host, chip).await);
+    }
+    assert_eq!(asked(), 34);
+    assert!(attached(&host, 1).await);
+    assert_eq!(asked(), 34, "it is still there");
+}
+
+#[tokio::test]
+async fn who_waited_does_not_wish_again() {
+    let (host, _, asked, _state) = stage(|| 100 * DAY, |_, _, _| true).await;
+    host.attach(&mut bundle(1));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_service_that_never_ends_is_left_alone() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = format!("http://{}", silent.local_addr().expect("an address"));
+    let amd = ServiceBase::parse(&address).expect("an address");
+    let kept = Arc::new(Kept::default());
+    let mut keeper = Keeper {
+        path: PathBuf::new(),
+        settings: CollateralSettings {
+            services: Services { amd, ..Services::default() },
+            refresh: 12 * HOUR,
+        },
+        publish: watch::channel(Arc::clone(&kept)).0,
+        kept,
+        last: None,
+        rests: Rests::default(),
+        unproven: BTreeMap::new(),
+        verifies,
+        most: Duration::from_millis(300),
+        clock: || 100 * DAY,
+    };
+    let refresh = keeper.refresh(bundle(1));
+    tokio::time::timeout(Duration::from_secs(9), refresh).await.expect("it ends");
+    let (_, key) = kept::key(&bundle(1)).expect("a machine");
+    assert!(keeper.rests.has(&key, 100 * DAY) && keeper.last.is_none());
+}
+
+#[cfg(feature = "simulated-tee")]
+#[tokio::test]
+async fn what_nvidia_does_not_have_is_asked_for_once() {
+    use sealtune_evidence::{
+        bundle::GpuEvidence,
+        nvidia::simulated::{Report, SimulatedNvidia},
+    };
+    const TIME: u64 = 1_795_000_000;
+    let (host, _, asked, _state) = stage(|| TIME, |_, brought, _| brought.amd.is_some()).await;
+    let maker = SimulatedNvidia::create(TIME).expect("a maker");
+    let gpu = maker.gpu(1).expect("a GPU");
+    for nonce in [7, 8, 9] {
+        let evidence = gpu.evidence("gpu-0", &Report::new([nonce; 32])).expect("evidence");
+        let evidence = Base64Bytes(serde_json::to_vec(&evidence).expect("JSON"));
+        let gpu = vec![GpuEvidence { device: "gpu-0".into(), evidence }];
+        let mut bundle = EvidenceBundle { gpu, ..bundle(1) };
+        host.ready(&bundle).await;
+        host.attach(&mut bundle);
+        assert!(bundle.snp_collateral.is_some() && bundle.gpu_collateral.is_none());
+        // Three about the machine, two files, the GPU's four certificates above the leaf: its root is none of NVIDIA's.
+        assert_eq!(asked.load(Ordering::SeqCst), 3 + 2 + 4);
+    }
+}
+
+#[test]
+fn a_real_quote_verifies_with_its_collateral_and_no_other_does() {
+    let root = std::env::var_os("SEALTUNE_VECTORS").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors")),
+        PathBuf::from,
+    );
+    let read = |name: &str| std::fs::read(root.join("tdx").join(name)).ok();
+    let (Some(report), Some(collateral)) =
+        (read("gpu-vm-local-sgx.quote-report.json"), read("gpu-vm-local-sgx.collateral.json"))
+    else {
+        println!("skipped: no vectors in {}", root.display());
+        return;
+    };
+    let report: serde_json::Value = serde_json::from_slice(&report).expect("JSON");
+    let text = report["quote"].as_str().expect("hex");
+    let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex");
+    let padded: Vec<u8> = (0..text.len()).step_by(2).map(byte).collect();
+    let quote = sealtune_evidence::quote::without_padding(&padded).expect("zero padding");
+    let mut bundle =
+        EvidenceBundle { tee: Tee::Tdx, quote: Base64Bytes(quote.to_vec()), ..bundle(1) };
+    let document = sealtune_evidence::Collateral::parse(&collateral).expect("collateral");
+    let now = 1_772_708_331;
+    let mut kept = Kept::default();
+    assert!(!verifies(&bundle, kept.brought(&bundle, now), now), "there is none");
+    kept.put(&bundle, Platform::Intel(Box::new(document)), now);
+    assert!(verifies(&bundle, kept.brought(&bundle, now), now));
+    bundle.quote.0[600] ^= 1;
+    assert!(kept::key(&bundle).is_some() && !verifies(&bundle, kept.brought(&bundle, now), now));
 }

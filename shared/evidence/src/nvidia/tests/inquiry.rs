@@ -41,11 +41,14 @@ impl Service {
         let body = match &ask.method {
             Method::Get => {
                 let id = ask.url.rsplit('/').next().expect("an id");
-                let file = STANDARD.encode(self.has.rim(id).expect("a RIM"));
-                format!(r#"{{"id":"{id}","rim":"{file}","sha256":"00"}}"#).into_bytes()
+                assert!(ask.may_be_absent);
+                let file = self.has.rim(id).map(|file| STANDARD.encode(file));
+                let answer = |file| format!(r#"{{"id":"{id}","rim":"{file}","sha256":"00"}}"#);
+                file.map(answer).unwrap_or_default().into_bytes()
             }
             Method::Post { content_type, body } => {
                 assert_eq!(*content_type, "application/ocsp-request");
+                assert!(!ask.may_be_absent);
                 let about = self.requests.iter().find(|(_, request)| request == body);
                 let (certificate, _) = about.expect("a request with its nonce");
                 self.has.response(certificate).expect("a response").to_vec()
@@ -125,6 +128,21 @@ fn a_certificate_that_the_responder_does_not_answer_for_is_left_to_the_verdict()
     assert_eq!((service.asked.len(), scene.collateral.ocsp.len()), (2 + 5, 4));
     let judged = scene.judge(&[scene.evidence(0)]);
     assert_eq!(judged.verdict.codes().collect::<Vec<_>>(), ["ST-GPU-75", "ST-GPU-60"]);
+    assert!(!judged.verdict.is_accepted());
+}
+
+#[test]
+fn a_file_that_the_service_does_not_have_is_left_to_the_verdict() {
+    let mut scene = Scene::new(2);
+    let evidence = bytes(&scene, 2);
+    let mut service = Service::new(&scene, &evidence);
+    service.has.rims.retain(|rim| rim.id != VBIOS_RIM);
+    scene.collateral = service.fetch(&scene, &evidence).expect("fetched");
+    // Asked for once, though both GPUs need it; and certificates are asked about as ever.
+    assert_eq!((service.asked.len(), scene.collateral.ocsp.len()), (2 + 6, 6));
+    assert!(scene.collateral.rim(VBIOS_RIM).is_none());
+    let judged = scene.judge(&[scene.evidence(0), scene.evidence(1)]);
+    assert_eq!(judged.verdict.codes().collect::<Vec<_>>(), ["ST-GPU-75", "ST-GPU-41", "ST-GPU-41"]);
     assert!(!judged.verdict.is_accepted());
 }
 
