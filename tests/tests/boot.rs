@@ -76,6 +76,17 @@ fn strangers_ask(stage: &Stage, daemon: &Daemon) {
         let other = if purpose == "offer" { "identity" } else { "offer" };
         assert_eq!(judge(&nonce, other).exit, 1, "another purpose");
     }
+    // The same by our own program, into the directory that it is called in.
+    for purpose in ["identity", "offer"] {
+        let mut attest = Command::new(&stage.sealtune);
+        attest.current_dir(daemon.folder()).args(["attest", "--provider", &provider]);
+        attest.args(["--purpose", purpose, "--state-dir", "customer", "--json", "--reference"]);
+        attest.arg(&stage.reference).arg("--simulated-root").arg(daemon.simulated_root());
+        let attested = tell(&mut attest);
+        assert_eq!(attested.exit, 0, "{attested}");
+        assert_eq!(attested.json()["purpose"], purpose, "{attested}");
+        assert!(daemon.folder().join("evidence.json").exists());
+    }
     // The VM keeps half of the offers that it remembers for owners.
     let more = (0..12).map(|_| challenge("offer")).find(|said| said.status != 200);
     let refused = more.expect("somebody is sent away");

@@ -41,7 +41,7 @@ pub(crate) async fn seal(
     let mut input = File::open(source).map_err(read_failed)?;
     let total = input.metadata().map_err(read_failed)?.len();
     super::files::make_parent(target)?;
-    let directory = target.parent().unwrap_or_else(|| Path::new("."));
+    let directory = super::files::directory_of(target);
     // Gone by itself if this is interrupted.
     let mut output = tempfile::Builder::new()
         .prefix(".sealing-")

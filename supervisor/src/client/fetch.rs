@@ -216,10 +216,7 @@ pub(crate) async fn decrypt(
     if target.symlink_metadata().is_ok() {
         return Err(ClientError::Exists { path: target.to_owned() }.into());
     }
-    let directory = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = super::files::directory_of(target);
     super::files::make_private_directory(directory)?;
     let archive = match record.kind {
         JobKind::Sealed => open_result(sealed, record, owner, directory, progress).await?,

@@ -42,7 +42,7 @@ pub(crate) fn write_new_private(path: &Path, bytes: &[u8]) -> Result<(), ClientE
 /// Replaces a file in one step (temporary file, fsync, rename); mode 0600.
 pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), ClientError> {
     make_parent(path)?;
-    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+    let directory = directory_of(path);
     let written = (|| {
         let mut file = tempfile::Builder::new().prefix(".sealtune-").tempfile_in(directory)?;
         file.write_all(bytes)?;
@@ -55,9 +55,14 @@ pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), ClientErr
 }
 
 pub(crate) fn make_parent(path: &Path) -> Result<(), ClientError> {
+    make_private_directory(directory_of(path))
+}
+
+/// Where a file is or will be; a bare name is in the current directory.
+pub(crate) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => make_private_directory(parent),
-        _ => Ok(()),
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 
@@ -126,6 +131,13 @@ mod tests {
         assert_eq!(read(&path, 10).expect("read"), b"two");
         assert!(private_mode(&path).is_ok());
         assert_eq!(fs::read_dir(directory.path()).expect("list").count(), 1);
+    }
+
+    #[test]
+    fn a_bare_name_is_in_the_current_directory() {
+        for (path, directory) in [("a", "."), ("./a", "."), ("b/a", "b"), ("/a", "/"), ("", ".")] {
+            assert_eq!(directory_of(Path::new(path)), Path::new(directory), "{path}");
+        }
     }
 
     #[test]
