@@ -304,7 +304,7 @@ crate::code_table! {
         "the GPU's evidence is bound to this VM but was not verified"
         "verify the GPU's evidence separately; or say `gpu = \"unverified\"` in your policy"
     GpuMissing "ST-EVID-85"
-        "the launch configuration lists a GPU whose evidence is missing"
+        "the launch configuration lists a GPU whose evidence is missing, or does not list one whose evidence is there"
         "ask for evidence with the GPU's evidence"
     GpuDigest "ST-EVID-86"
         "the GPU evidence in the file is not what the claims name"

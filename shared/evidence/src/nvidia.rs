@@ -1,5 +1,6 @@
-//! Evidence of NVIDIA GPUs in confidential computing mode (Hopper, Blackwell): formats, signatures, reference values,
-//! revocation, and the judgement. Offline, no clock. The README in this folder has limits, codes and figures.
+//! Evidence of NVIDIA GPUs in confidential computing mode (Hopper, Blackwell), and of the switches of machines in protected
+//! PCIe mode: formats, signatures, reference values, revocation, and the judgement. Offline, no clock. The README in this
+//! folder has limits, codes and figures.
 
 mod appraise;
 mod certificate;
@@ -9,6 +10,7 @@ pub mod collateral;
 pub mod compare;
 mod der;
 mod der_writer;
+pub mod device_evidence;
 mod dice;
 pub mod evidence;
 pub mod nonce;
@@ -23,10 +25,12 @@ pub mod transcript;
 mod xml;
 
 pub use appraise::{
-    Device, DeviceFacts, GpuJudgement, GpuQuestion, Guest, Readiness, Wanted, judge, wanted,
+    Device, DeviceFacts, DeviceKind, GpuJudgement, GpuQuestion, Guest, Readiness, Wanted, judge,
+    wanted,
 };
 pub use chain::fuzz_nvidia_chain;
 pub use collateral::NvidiaCollateral;
+pub use device_evidence::{DeviceEvidence, SwitchEvidence};
 pub use evidence::NvidiaEvidence;
 pub use roots::NvidiaRoots;
 pub use rules::NvidiaRules;

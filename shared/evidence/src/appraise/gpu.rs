@@ -5,10 +5,12 @@ use ring::digest;
 use super::{Context, Parts};
 use crate::{
     anchor::Anchor,
-    bundle::EvidenceBundle,
+    bundle::{EvidenceBundle, GpuEvidence},
     claims::{Claims, Purpose, gpu_nonce},
     codes::Code,
-    nvidia::{GpuQuestion, Guest, NvidiaCollateral, Readiness, judge as judge_devices},
+    nvidia::{
+        DeviceEvidence, GpuQuestion, Guest, NvidiaCollateral, Readiness, judge as judge_devices,
+    },
     policy::GpuRule,
     verdict::Findings,
 };
@@ -33,6 +35,14 @@ pub(super) fn judge(
     let is_claimed = |name: &String| claims.gpu.iter().any(|claim| claim.device == *name);
     if !launch.gpus.iter().all(is_claimed) || bundle.gpu.len() != claims.gpu.len() {
         findings.refuse("gpu", value, Code::GpuMissing, "");
+        return false;
+    }
+    // Only switches are there that the launch configuration does not list, and it lists none of them.
+    let is_out_of_place = |sent: &GpuEvidence| {
+        launch.gpus.contains(&sent.device) == DeviceEvidence::is_switch(&sent.evidence.0)
+    };
+    if bundle.gpu.iter().any(is_out_of_place) {
+        findings.refuse("gpu", value, Code::GpuMissing, "a device is not listed");
         return false;
     }
     if !are_bound(claims, bundle) {

@@ -1,27 +1,25 @@
 //! Judging the evidence of a VM's NVIDIA GPUs.
 //!
-//! For each GPU seven claims, under `gpu.<n>`: `chain`, `signature`, `nonce`, `fwid`, `mode`, `firmware`, `revocation`, and
-//! `device`; for all of them together `gpu`. A claim that was not judged is there and says so. The evidence is taken by
+//! For each device seven claims, under `gpu.<n>` or `switch.<n>` where n is its place among all: `chain`, `signature`,
+//! `nonce`, `fwid`, `mode`, `firmware`, `revocation`, and `device`; for all of them together `gpu`, and `gpu.topology` for a
+//! machine in protected PCIe mode. A claim that was not judged is there and says so. The evidence is taken by
 //! the guest: it shows *some* genuine GPU, and that this VM uses it follows from the measured guest alone, so the guest
 //! comes first.
 
 mod device;
 mod firmware;
+mod machine;
 mod mode;
 mod revocation;
-
-use std::collections::BTreeSet;
+mod switch;
+mod whole;
 
 use super::{
-    chain::{DeviceChain, read_pem},
-    codes::Code,
-    collateral::NvidiaCollateral,
-    evidence::NvidiaEvidence,
-    roots::NvidiaRoots,
-    rules::NvidiaRules,
-    transcript::Transcript,
+    chain::read_pem, codes::Code, collateral::NvidiaCollateral, device_evidence::DeviceEvidence,
+    roots::NvidiaRoots, rules::NvidiaRules, transcript::Transcript,
 };
 use crate::{fixed_hex::Hex32, verdict::Findings};
+use whole::Whole;
 
 /// More than any VM has.
 const MAX_DEVICES: usize = 32;
@@ -48,7 +46,7 @@ pub enum Readiness {
 #[derive(Debug, Clone, Copy)]
 pub struct GpuQuestion<'a> {
     pub devices: &'a [Device<'a>],
-    /// How many GPUs the launch configuration lists.
+    /// How many GPUs the launch configuration lists; switches are not among them.
     pub expected: usize,
     /// [`crate::claims::gpu_nonce`] of the claims that name these devices.
     pub nonce: Option<[u8; 32]>,
@@ -61,14 +59,23 @@ pub struct GpuQuestion<'a> {
     pub time: u64,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    Gpu,
+    Switch,
+}
+
 /// What was read on the way to the findings; to be believed only if they are affirming.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceFacts {
     pub name: String,
+    pub kind: DeviceKind,
     pub chip: String,
-    pub driver_version: String,
-    pub vbios_version: String,
-    /// SHA-256 of the device identity's serial number: the same for one GPU for ever.
+    /// Of GPUs.
+    pub driver_version: Option<String>,
+    /// Of a switch: its BIOS.
+    pub vbios_version: Option<String>,
+    /// SHA-256 of the device identity's serial number: the same for one device for ever.
     pub device: Hex32,
 }
 
@@ -86,82 +93,19 @@ pub fn judge(question: &GpuQuestion<'_>, findings: &mut Findings) -> GpuJudgemen
     if judgement.simulated {
         findings.warn("gpu.anchor", question.roots.anchor(), Code::Simulated, "");
     }
-    let count = format!("{} expected, {} with evidence", question.expected, question.devices.len());
     if question.devices.len() > MAX_DEVICES {
+        let count = format!("{} devices", question.devices.len());
         findings.refuse("gpu", count, Code::CountOther, "");
         return judgement;
     }
     let mut all = Whole::default();
-    for (index, (name, bytes)) in question.devices.iter().enumerate() {
-        let claims = device::Claims::new(index);
-        if let Some(facts) = device::judge(question, &claims, name, bytes, &mut all, findings) {
+    for (index, sent) in question.devices.iter().enumerate() {
+        if let Some(facts) = device::judge(question, index, *sent, &mut all, findings) {
             judgement.devices.push(facts);
         }
     }
-    all.judge(question, count, judgement.devices.len(), findings);
+    all.judge(question, judgement.devices.len(), findings);
     judgement
-}
-
-/// What must be different, and what the same, over all devices.
-#[derive(Debug, Default)]
-struct Whole {
-    names: BTreeSet<String>,
-    transcripts: BTreeSet<Vec<u8>>,
-    devices: BTreeSet<Hex32>,
-    keys: BTreeSet<Vec<u8>>,
-    nonces: BTreeSet<[u8; 32]>,
-    twice: bool,
-}
-
-impl Whole {
-    fn add(&mut self, name: &str, evidence: &NvidiaEvidence, transcript: &Transcript<'_>) {
-        self.twice |= !self.names.insert(name.to_owned())
-            || !self.transcripts.insert(evidence.transcript.0.clone());
-        self.nonces.insert(transcript.nonce);
-    }
-
-    fn add_chain(&mut self, chain: &DeviceChain<'_>) {
-        self.twice |= !self.devices.insert(chain.device);
-        // Leaf and device identity: one key in two chains is one GPU with two names.
-        for certificate in chain.certificates.iter().take(2) {
-            self.twice |= !self.keys.insert(certificate.spki.to_vec());
-        }
-    }
-
-    fn judge(
-        &self,
-        question: &GpuQuestion<'_>,
-        count: String,
-        verified: usize,
-        findings: &mut Findings,
-    ) {
-        let mut held = true;
-        let mut refuse = |code: Code| {
-            held = false;
-            findings.refuse("gpu", count.as_str(), code, "");
-        };
-        if question.devices.len() != question.expected {
-            refuse(Code::CountOther);
-        }
-        if self.twice {
-            refuse(Code::DeviceTwice);
-        }
-        if self.nonces.len() > 1 {
-            refuse(Code::NoncesDiffer);
-        }
-        if question.guest == Guest::NotVerified {
-            held = false;
-            findings.unjudged("gpu", Code::GuestUnverified, "");
-        }
-        if verified != question.devices.len() {
-            held = false;
-            findings.unjudged("gpu", Code::NotChecked, "not every GPU's signature verifies");
-        }
-        if held {
-            let text = "as many GPUs as expected, all different, all asked with one nonce";
-            findings.affirm("gpu", count, question.roots.anchor(), text);
-        }
-    }
 }
 
 /// What must be fetched before a device can be judged.
@@ -182,11 +126,11 @@ pub fn wanted(
     nonce: Option<&[u8; 32]>,
 ) -> Wanted {
     let mut wanted = Wanted::default();
-    let Ok(evidence) = NvidiaEvidence::parse(evidence) else { return wanted };
-    let ids = Transcript::parse(&evidence.transcript.0)
+    let Ok(evidence) = DeviceEvidence::parse(evidence) else { return wanted };
+    let ids = Transcript::parse(evidence.transcript())
         .ok()
-        .and_then(|read| firmware::rim_ids(&read.opaque, evidence.architecture).ok());
-    for (_, id) in ids.into_iter().flatten() {
+        .and_then(|read| firmware::rim_ids(&read.opaque, &evidence).ok());
+    for id in ids.into_iter().flatten() {
         match collateral.rim(&id) {
             None => wanted.rims.push(id),
             Some(file) => {
@@ -195,7 +139,7 @@ pub fn wanted(
             }
         }
     }
-    if let Ok(pem) = str::from_utf8(&evidence.certificates.0)
+    if let Ok(pem) = str::from_utf8(evidence.certificates())
         && let Ok(chain) = read_pem(pem)
     {
         revocation::wanted(&chain, 1, &roots.device, collateral, nonce, &mut wanted.ocsp);

@@ -12,6 +12,7 @@ use super::{
     codes::Code,
     der::DerError,
     dice::Dice,
+    opaque::Pdi,
 };
 use crate::fixed_hex::{FixedHex, Hex32};
 
@@ -65,15 +66,17 @@ pub(crate) enum Dates {
     NotLookedAt,
 }
 
-/// A GPU's chain after every check; made by [`DeviceChain::verify`] only.
+/// A device's chain after every check; made by [`DeviceChain::verify`] only.
 #[derive(Debug, Clone)]
 pub(crate) struct DeviceChain<'a> {
     pub(crate) certificates: Vec<Certificate<'a>>,
     pub(crate) fwid: [u8; 48],
     /// First word of the device identity's name, such as `GH100`.
     pub(crate) chip: &'a str,
-    /// SHA-256 of the device identity's serial number, which holds the GPU's own number (PDI).
+    /// SHA-256 of the device identity's serial number, which holds the device's own number (PDI).
     pub(crate) device: Hex32,
+    /// That number itself, never shown; it follows a byte for the kind of device.
+    pub(crate) pdi: Option<Pdi>,
 }
 
 impl<'a> DeviceChain<'a> {
@@ -101,7 +104,8 @@ impl<'a> DeviceChain<'a> {
             .ok_or(ChainError::Leaf("the device identity has no name"))?;
         let mut device = [0; 32];
         device.copy_from_slice(digest::digest(&digest::SHA256, identity.serial).as_ref());
-        Ok(Self { fwid: dice.fwid, chip, device: FixedHex(device), certificates })
+        let pdi = identity.serial.split_first().and_then(|(_, pdi)| pdi.try_into().ok());
+        Ok(Self { fwid: dice.fwid, chip, device: FixedHex(device), pdi, certificates })
     }
 
     pub(crate) fn leaf_point(&self) -> Option<&Point> {

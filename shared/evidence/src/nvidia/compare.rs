@@ -1,6 +1,6 @@
-//! A GPU's measurements against the values in its two RIMs.
+//! A device's measurements against the values in its RIMs: two of a GPU, one of a switch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     codes::Code,
@@ -40,24 +40,34 @@ impl CompareError {
     }
 }
 
-/// Holds every active index of either RIM against the report, where index `i` is block `i + 1`.
+/// Holds every active index of a GPU's two RIMs against its report, where index `i` is block `i + 1`.
 pub fn compare(
     measurements: &BTreeMap<u8, Measurement>,
     driver: &Rim,
     vbios: &Rim,
     nvdec0: Option<Switch>,
 ) -> Result<Compared, CompareError> {
-    let overlap: Vec<u8> =
-        driver.golden.keys().filter(|index| vbios.golden.contains_key(index)).copied().collect();
+    let rims = [(RimKind::Driver, driver), (RimKind::Vbios, vbios)];
+    compare_all(measurements, &rims, nvdec0)
+}
+
+/// The same with any number of RIMs.
+pub fn compare_all(
+    measurements: &BTreeMap<u8, Measurement>,
+    rims: &[(RimKind, &Rim)],
+    nvdec0: Option<Switch>,
+) -> Result<Compared, CompareError> {
+    let mut listed = BTreeSet::new();
+    let indices = rims.iter().flat_map(|(_, rim)| rim.golden.keys().copied());
+    let overlap: Vec<u8> = indices.filter(|index| !listed.insert(*index)).collect();
     if !overlap.is_empty() {
         return Err(CompareError::Overlap(overlap));
     }
     let mut compared = Compared::default();
     let mut others = Vec::new();
-    let total = driver.golden.len() + vbios.golden.len();
-    let driver = driver.golden.iter().map(|row| (RimKind::Driver, row));
-    let vbios = vbios.golden.iter().map(|row| (RimKind::Vbios, row));
-    for (kind, (&index, values)) in driver.chain(vbios) {
+    let total = listed.len();
+    let rows = rims.iter().flat_map(|(kind, rim)| rim.golden.iter().map(|row| (*kind, row)));
+    for (kind, (&index, values)) in rows {
         if index == NVDEC0_INDEX && nvdec0 == Some(Switch::Off) {
             compared.skipped += 1;
             continue;

@@ -6,6 +6,7 @@
 use sealtune_seal::canonical::{self, CanonicalError};
 use serde::{Deserialize, Serialize};
 
+pub use super::device_evidence::fuzz_nvidia_evidence;
 use super::{chain::MAX_PEM_BYTES, codes::Code, transcript::MAX_TRANSCRIPT_BYTES};
 use crate::{base64_bytes::Base64Bytes, fixed_hex::Hex32};
 
@@ -167,32 +168,42 @@ impl NvidiaEvidence {
     }
 
     pub fn validate(&self) -> Result<(), EvidenceError> {
-        let refuse = |field, reason| Err(EvidenceError::Field { field, reason });
         if self.version != Self::VERSION {
             return Err(EvidenceError::Version(self.version));
         }
-        for (field, text) in [
+        let texts = [
             ("device", &self.device),
             ("driver_version", &self.driver_version),
             ("vbios_version", &self.vbios_version),
-        ] {
-            let short = (1..=MAX_TEXT).contains(&text.len());
-            if !short || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-                return refuse(field, "expected a short text without spaces");
-            }
-        }
-        if self.transcript.0.len() > MAX_TRANSCRIPT_BYTES {
-            return refuse("transcript", "expected at most 8192 bytes");
-        }
-        if self.certificates.0.len() > MAX_PEM_BYTES {
-            return refuse("certificates", "expected at most 24576 bytes");
-        }
-        Ok(())
+        ];
+        check_parts(&texts, &self.transcript, &self.certificates)
     }
 }
 
+/// The limits of what every device's document has.
+pub(super) fn check_parts(
+    texts: &[(&'static str, &String)],
+    transcript: &Base64Bytes,
+    certificates: &Base64Bytes,
+) -> Result<(), EvidenceError> {
+    let refuse = |field, reason| Err(EvidenceError::Field { field, reason });
+    for (field, text) in texts {
+        let short = (1..=MAX_TEXT).contains(&text.len());
+        if !short || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return refuse(*field, "expected a short text without spaces");
+        }
+    }
+    if transcript.0.len() > MAX_TRANSCRIPT_BYTES {
+        return refuse("transcript", "expected at most 8192 bytes");
+    }
+    if certificates.0.len() > MAX_PEM_BYTES {
+        return refuse("certificates", "expected at most 24576 bytes");
+    }
+    Ok(())
+}
+
 /// Whether this is what NVIDIA's tools and services print when they have judged: JSON with tokens in it, or a token.
-fn is_verdict(bytes: &[u8]) -> bool {
+pub(super) fn is_verdict(bytes: &[u8]) -> bool {
     const TOKEN: &str = "eyJ";
     let is_token = |text: &str| text.starts_with(TOKEN) && text.matches('.').count() == 2;
     if str::from_utf8(bytes).is_ok_and(|text| is_token(text.trim())) {
@@ -207,16 +218,5 @@ fn is_verdict(bytes: &[u8]) -> bool {
                 == Some("JWT")
         }
         _ => false,
-    }
-}
-
-/// Fuzz entry: whatever is accepted is within its limits and reads back from its canonical form.
-pub fn fuzz_nvidia_evidence(data: &[u8]) {
-    if let Ok(evidence) = NvidiaEvidence::parse(data) {
-        assert!(evidence.transcript.0.len() <= MAX_TRANSCRIPT_BYTES);
-        assert!(evidence.certificates.0.len() <= MAX_PEM_BYTES);
-        let bytes = evidence.to_bytes();
-        let again = bytes.as_deref().ok().and_then(|bytes| NvidiaEvidence::parse(bytes).ok());
-        assert_eq!(again.as_ref(), Some(&evidence));
     }
 }

@@ -1,7 +1,10 @@
-//! The opaque data at the end of a GPU's MEASUREMENTS response: what NVIDIA's firmware says about itself, as a sequence of
-//! { type u16, length u16, value }, little-endian. The GPU signs it.
+//! The opaque data at the end of a device's MEASUREMENTS response: what NVIDIA's firmware says about itself, as a sequence
+//! of { type u16, length u16, value }, little-endian. The device signs it.
+//!
+//! A switch (LS10) has few of a GPU's fields, and three that mean something else or that GPUs do not have: its BIOS version
+//! as text, its own number (PDI) where a GPU lists switches, the GPUs that it is linked to, and whether it is locked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::codes::Code;
 
@@ -23,6 +26,8 @@ pub enum Field {
     Fwid = 20,
     ProtectedPcieStatus = 21,
     SwitchPdis = 22,
+    LockStatus = 25,
+    GpuPdis = 26,
     ChipInfo = 35,
     FeatureFlag = 36,
 }
@@ -39,11 +44,21 @@ impl Field {
             Self::Fwid => "FWID",
             Self::ProtectedPcieStatus => "protected PCIe status",
             Self::SwitchPdis => "switch PDIs",
+            Self::LockStatus => "lock status",
+            Self::GpuPdis => "GPU PDIs",
             Self::ChipInfo => "chip info",
             Self::FeatureFlag => "feature flag",
         }
     }
 }
+
+/// A device's own number, in the order of bytes of its certificates and of what switches report. GPUs list switches the
+/// other way round.
+pub type Pdi = [u8; PDI_BYTES];
+pub(crate) const PDI_BYTES: usize = 8;
+/// Of a switch's field 26, the first entries are GPUs; the rest tells which port each is on.
+const GPUS_OF_SWITCH: usize = 8;
+const NOBODY: [Pdi; 2] = [[0; PDI_BYTES], [0xff; PDI_BYTES]];
 
 /// A unit or mode that is on or off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,18 +218,55 @@ impl Opaque {
         }
     }
 
-    /// How many switches the GPU is linked to, from the list of their identifiers (8 bytes each, zeros for none).
-    pub fn switches(&self) -> Result<usize, OpaqueError> {
+    /// The switches that a GPU is linked to, each once, in their own order of bytes.
+    pub fn switches(&self) -> Result<BTreeSet<Pdi>, OpaqueError> {
         let bytes = self.get(Field::SwitchPdis).unwrap_or_default();
-        if !bytes.len().is_multiple_of(8) {
-            return Err(OpaqueError::Form(Field::SwitchPdis.name()));
-        }
-        let mut found: Vec<&[u8]> =
-            bytes.chunks_exact(8).filter(|pdi| pdi.iter().any(|byte| *byte != 0)).collect();
-        found.sort_unstable();
-        found.dedup();
-        Ok(found.len())
+        let reversed = pdis(bytes).ok_or(OpaqueError::Form(Field::SwitchPdis.name()))?;
+        Ok(reversed.into_iter().map(reversed_bytes).collect())
     }
+
+    /// A switch's own number.
+    pub fn own_pdi(&self) -> Result<Pdi, OpaqueError> {
+        let name = Field::SwitchPdis.name();
+        let bytes = self.get(Field::SwitchPdis).ok_or(OpaqueError::Missing(name))?;
+        let pdi = bytes.try_into().map_err(|_| OpaqueError::Form(name))?;
+        if NOBODY.contains(&pdi) { Err(OpaqueError::Form(name)) } else { Ok(pdi) }
+    }
+
+    /// The GPUs that a switch is linked to.
+    pub fn gpus(&self) -> Result<BTreeSet<Pdi>, OpaqueError> {
+        let name = Field::GpuPdis.name();
+        let bytes = self.get(Field::GpuPdis).ok_or(OpaqueError::Missing(name))?;
+        let list = bytes.get(..GPUS_OF_SWITCH * PDI_BYTES).ok_or(OpaqueError::Form(name))?;
+        pdis(list).ok_or(OpaqueError::Form(name))
+    }
+
+    /// Whether a switch is locked: configured for protected PCIe, and not to be configured again before a reset.
+    pub fn lock(&self) -> Result<Option<Switch>, OpaqueError> {
+        match self.number(Field::LockStatus)? {
+            None => Ok(None),
+            Some(0) => Ok(Some(Switch::Off)),
+            Some(1) => Ok(Some(Switch::On)),
+            Some(_) => Err(OpaqueError::Form(Field::LockStatus.name())),
+        }
+    }
+
+    /// A switch's BIOS version, which it reports as text.
+    pub fn bios_version(&self) -> Result<&str, OpaqueError> {
+        self.text(Field::VbiosVersion)
+    }
+}
+
+/// Those that are not nobody's; none at all if the list has no whole number of them.
+fn pdis(bytes: &[u8]) -> Option<BTreeSet<Pdi>> {
+    let (list, rest) = bytes.as_chunks::<PDI_BYTES>();
+    let found = list.iter().copied().filter(|pdi| !NOBODY.contains(pdi)).collect();
+    rest.is_empty().then_some(found)
+}
+
+fn reversed_bytes(mut pdi: Pdi) -> Pdi {
+    pdi.reverse();
+    pdi
 }
 
 fn take_u16(bytes: &[u8]) -> Result<(u16, &[u8]), OpaqueError> {
@@ -273,8 +325,28 @@ mod tests {
         }
         assert!(opaque(&[(36, &[3])]).feature_flag().is_err());
         let pdis = [[1; 8], [2; 8], [1; 8], [0; 8]].concat();
-        assert_eq!(opaque(&[(22, &pdis)]).switches(), Ok(2));
+        assert_eq!(opaque(&[(22, &pdis)]).switches(), Ok(BTreeSet::from([[1; 8], [2; 8]])));
+        let listed = opaque(&[(22, &[1, 2, 3, 4, 5, 6, 7, 8])]);
+        assert_eq!(listed.switches(), Ok(BTreeSet::from([[8, 7, 6, 5, 4, 3, 2, 1]])));
         assert!(opaque(&[(22, &[1; 7])]).switches().is_err());
+    }
+
+    #[test]
+    fn fields_of_switches() {
+        let (own, gpu) = ([1, 2, 3, 4, 5, 6, 7, 8], [[9; 8], [7; 8]].concat());
+        let list = [gpu.as_slice(), &[0xff; 48], &[3; 64]].concat();
+        let read = opaque(&[(6, b"96.10.73.00.01"), (22, &own), (25, &[1, 0]), (26, &list)]);
+        assert_eq!(read.bios_version(), Ok("96.10.73.00.01"));
+        assert_eq!((read.own_pdi(), read.lock()), (Ok(own), Ok(Some(Switch::On))));
+        assert_eq!(read.gpus(), Ok(BTreeSet::from([[7; 8], [9; 8]])));
+        assert_eq!(opaque(&[(25, &[0, 0])]).lock(), Ok(Some(Switch::Off)));
+        assert_eq!(opaque(&[]).lock(), Ok(None));
+        assert!(opaque(&[(25, &[2, 0])]).lock().is_err());
+        for bytes in [&[0; 8][..], &[0xff; 8], &[1; 16], &[]] {
+            assert!(opaque(&[(22, bytes)]).own_pdi().is_err());
+        }
+        assert!(opaque(&[]).own_pdi().is_err() && opaque(&[]).gpus().is_err());
+        assert!(opaque(&[(26, &[1; 63])]).gpus().is_err());
     }
 
     #[test]

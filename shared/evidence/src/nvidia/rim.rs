@@ -211,11 +211,12 @@ fn decimal(text: Option<&str>) -> Option<usize> {
     (number.to_string() == text).then_some(number)
 }
 
-/// Which of a GPU's two RIMs.
+/// Which of a GPU's two RIMs, or a switch's one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RimKind {
     Driver,
     Vbios,
+    SwitchBios,
 }
 
 impl RimKind {
@@ -223,6 +224,7 @@ impl RimKind {
         match self {
             Self::Driver => "driver",
             Self::Vbios => "VBIOS",
+            Self::SwitchBios => "switch BIOS",
         }
     }
 }

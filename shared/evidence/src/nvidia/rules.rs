@@ -32,6 +32,15 @@ pub enum OcspNonceRule {
     Required,
 }
 
+/// What becomes of GPUs in protected PCIe mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtectedPcieRule {
+    /// Accepted as a whole machine: eight GPUs and four switches that list one another.
+    Complete,
+    Refused,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NvidiaRules {
@@ -42,6 +51,7 @@ pub struct NvidiaRules {
     /// SHA-256 of RIM files that may be used though their certificates are out of date.
     pub pinned_rims: Vec<Hex32>,
     pub architectures: Vec<Architecture>,
+    pub protected_pcie: ProtectedPcieRule,
 }
 
 impl Default for NvidiaRules {
@@ -53,6 +63,7 @@ impl Default for NvidiaRules {
             ocsp_nonce: OcspNonceRule::Ignored,
             pinned_rims: vec![],
             architectures: vec![Architecture::Hopper, Architecture::Blackwell],
+            protected_pcie: ProtectedPcieRule::Complete,
         }
     }
 }
@@ -94,6 +105,9 @@ mod tests {
         assert_eq!(rules, NvidiaRules::default());
         assert!(rules.tolerates().is_empty() && rules.is_within_bounds());
         assert!(toml::from_str::<NvidiaRules>("rims = \"required\"").is_err());
+        let refused: NvidiaRules = toml::from_str("protected_pcie = \"refused\"").expect("parses");
+        assert_eq!(refused.protected_pcie, ProtectedPcieRule::Refused);
+        assert!(toml::from_str::<NvidiaRules>("protected_pcie = \"some\"").is_err());
         let lax = "rim = \"optional\"\nocsp = \"optional\"\nhold = \"warn\"";
         assert_eq!(toml::from_str::<NvidiaRules>(lax).expect("parses").tolerates().len(), 3);
     }

@@ -8,6 +8,7 @@ pub(crate) mod pki;
 mod report;
 mod rim;
 mod status;
+mod switch;
 
 use std::collections::BTreeMap;
 
@@ -25,10 +26,10 @@ use crate::{
 use pki::{Authority, Draft};
 
 pub use report::{Report, SimulatedGpu};
-#[cfg(test)]
 pub(crate) use report::{dice, pem};
 pub use rim::RimDraft;
 pub use status::{OcspDraft, SaidStatus, Signer};
+pub use switch::{SimulatedMachine, SimulatedSwitch};
 
 /// Stands in every name.
 pub const MARKER: &str = "SIMULATED - NOT NVIDIA";
@@ -36,9 +37,12 @@ pub const DRIVER_VERSION: &str = "550.90.07";
 pub const VBIOS_VERSION: &str = "96.00.9f.00.01";
 pub const DRIVER_RIM: &str = "NV_GPU_DRIVER_GH100_550.90.07";
 pub const VBIOS_RIM: &str = "NV_GPU_VBIOS_1010_0200_882_96009F0001";
+pub const SWITCH_BIOS_VERSION: &str = "96.10.73.00.01";
+pub const SWITCH_RIM: &str = "NV_SWITCH_BIOS_5612_0002_890_9610730001";
 /// Which measurements the driver's RIM has values for; the rest up to 16 are the VBIOS's.
 const DRIVER_INDICES: [u8; 4] = [7, 9, 11, 35];
 const VBIOS_INDICES: [u8; 4] = [1, 2, 3, 12];
+const SWITCH_INDICES: [u8; 4] = [0, 1, 8, 30];
 const YEAR: u64 = 365 * 24 * 3600;
 
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,7 @@ pub struct SimulatedNvidia {
     pub(crate) device_root: Authority,
     pub(crate) identity: Authority,
     pub(crate) provisioner: Authority,
+    pub(crate) switch_provisioner: Authority,
     pub(crate) rim_root: Authority,
     pub(crate) rim_ca: Authority,
     pub(crate) rim_signer: Authority,
@@ -79,11 +84,22 @@ impl SimulatedNvidia {
         let identity = device_root.issue(authority("SIMULATED GH100 Identity", &[2], to))?;
         let provisioner =
             identity.issue(authority("SIMULATED GH100 Provisioner ICA 1", &[3], to))?;
+        let switch_provisioner =
+            identity.issue(authority("SIMULATED LS_10 Provisioner ICA 1", &[4], to))?;
         let rim_root = Authority::root(authority("SIMULATED RIM signing Root CA", &[11], to))?;
         let rim_ca = rim_root.issue(authority("SIMULATED Reference Value CA", &[12], rims_end))?;
         let signer = Draft::signer("SIMULATED RIM Signer", &[13], from, rims_end);
         let rim_signer = rim_ca.issue(signer)?;
-        Ok(Self { now, device_root, identity, provisioner, rim_root, rim_ca, rim_signer })
+        Ok(Self {
+            now,
+            device_root,
+            identity,
+            provisioner,
+            switch_provisioner,
+            rim_root,
+            rim_ca,
+            rim_signer,
+        })
     }
 
     pub fn roots(&self) -> NvidiaRoots {
@@ -93,6 +109,26 @@ impl SimulatedNvidia {
     /// A GPU whose own number is `number`.
     pub fn gpu(&self, number: u64) -> Result<SimulatedGpu, SimulatedGpuError> {
         SimulatedGpu::make(self, number, Some(firmware_digest()))
+    }
+
+    /// Eight GPUs and four switches in protected PCIe mode.
+    pub fn machine(&self, number: u64) -> Result<SimulatedMachine, SimulatedGpuError> {
+        SimulatedMachine::make(self, number)
+    }
+
+    /// RIMs and OCSP responses under which a whole machine's reports hold.
+    pub fn machine_collateral(
+        &self,
+        machine: &SimulatedMachine,
+    ) -> Result<NvidiaCollateral, SimulatedGpuError> {
+        let mut collateral = self.collateral(&machine.gpus.iter().collect::<Vec<_>>())?;
+        let file = Base64Bytes(self.sign_rim(&RimDraft::switch().to_xml())?);
+        collateral.rims.push(RimFile { id: SWITCH_RIM.to_owned(), file });
+        let mut about = vec![(&self.switch_provisioner, &self.identity)];
+        let identities = machine.switches.iter().map(|switch| &switch.identity);
+        about.extend(identities.map(|identity| (identity, &self.switch_provisioner)));
+        self.answer(&about, &mut collateral)?;
+        Ok(collateral)
     }
 
     /// RIMs and OCSP responses under which these GPUs' reports hold.
@@ -113,6 +149,16 @@ impl SimulatedNvidia {
             (&self.rim_ca, &self.rim_root),
         ];
         about.extend(gpus.iter().map(|gpu| (&gpu.identity, &self.provisioner)));
+        self.answer(&about, &mut collateral)?;
+        Ok(collateral)
+    }
+
+    /// Adds that each of these certificates is good.
+    fn answer(
+        &self,
+        about: &[(&Authority, &Authority)],
+        collateral: &mut NvidiaCollateral,
+    ) -> Result<(), SimulatedGpuError> {
         for (subject, issuer) in about {
             let response = self.ocsp(subject, issuer, &OcspDraft::good(self.now))?;
             collateral.ocsp.push(OcspAnswer {
@@ -120,7 +166,7 @@ impl SimulatedNvidia {
                 response: Base64Bytes(response),
             });
         }
-        Ok(collateral)
+        Ok(())
     }
 }
 

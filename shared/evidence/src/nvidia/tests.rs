@@ -3,6 +3,7 @@
 pub(crate) mod bundle;
 mod hostile;
 mod inquiry;
+mod machine;
 mod pitfalls;
 mod revocation;
 mod rims;

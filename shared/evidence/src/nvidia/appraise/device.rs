@@ -1,11 +1,13 @@
-//! One GPU: its evidence taken apart, and each claim about it.
+//! One GPU or switch: its evidence taken apart, and each claim about it.
 
-use super::{DeviceFacts, GpuQuestion, Whole, firmware, mode, revocation};
+use super::{
+    Device, DeviceFacts, DeviceKind, GpuQuestion, firmware, mode, revocation, switch, whole::Whole,
+};
 use crate::{
     nvidia::{
         chain::{ChainError, DeviceChain, read_pem},
         codes::Code,
-        evidence::NvidiaEvidence,
+        device_evidence::DeviceEvidence,
         transcript::Transcript,
     },
     verdict::Findings,
@@ -15,35 +17,42 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Claims {
     index: usize,
+    kind: &'static str,
 }
 
-/// Claims that rest on the GPU's signature.
+/// Claims that rest on the device's signature.
 const SIGNED: [&str; 6] = ["nonce", "fwid", "mode", "firmware", "revocation", "device"];
 
 impl Claims {
-    pub(super) fn new(index: usize) -> Self {
-        Self { index }
+    /// What does not read is claimed about as a GPU.
+    fn new(index: usize, evidence: Option<&DeviceEvidence>) -> Self {
+        let kind = match evidence {
+            None | Some(DeviceEvidence::Gpu(_)) => "gpu",
+            Some(DeviceEvidence::Switch(_)) => "switch",
+        };
+        Self { index, kind }
     }
 
     pub(super) fn name(&self, claim: &str) -> String {
-        format!("gpu.{}.{claim}", self.index)
+        format!("{}.{}.{claim}", self.kind, self.index)
     }
 }
 
 pub(super) fn judge(
     question: &GpuQuestion<'_>,
-    claims: &Claims,
-    name: &str,
-    bytes: &[u8],
+    index: usize,
+    (name, bytes): Device<'_>,
     all: &mut Whole,
     findings: &mut Findings,
 ) -> Option<DeviceFacts> {
+    let evidence = DeviceEvidence::parse(bytes);
+    let claims = &Claims::new(index, evidence.as_ref().ok());
     let unjudged = |list: &[&str], findings: &mut Findings| {
         for claim in list {
             findings.unjudged(&claims.name(claim), Code::NotChecked, "");
         }
     };
-    let evidence = match NvidiaEvidence::parse(bytes) {
+    let evidence = match evidence {
         Ok(evidence) => evidence,
         Err(error) => {
             findings.refuse(&claims.name("evidence"), name, error.entry(), error.to_string());
@@ -52,12 +61,13 @@ pub(super) fn judge(
             return None;
         }
     };
-    if evidence.device != name {
-        findings.refuse(&claims.name("evidence"), name, Code::DeviceNameOther, &evidence.device);
+    all.add_document(&evidence);
+    if evidence.device() != name {
+        findings.refuse(&claims.name("evidence"), name, Code::DeviceNameOther, evidence.device());
     }
     let ders = certificates(&evidence);
     let chain = judge_chain(question, claims, &ders, findings);
-    let transcript = match Transcript::parse(&evidence.transcript.0) {
+    let transcript = match Transcript::parse(evidence.transcript()) {
         Ok(transcript) => transcript,
         Err(error) => {
             let claim = claims.name("signature");
@@ -98,21 +108,40 @@ pub(super) fn judge(
     }
     let value = chain.device.to_string();
     findings.affirm(&claims.name("device"), value, anchor.as_str(), "SHA-256 of its serial number");
-    judge_fwid(claims, &chain, &transcript, &anchor, findings);
-    mode::judge(question, claims, &evidence, &transcript.opaque, &chain, findings);
+    judge_fwid(claims, &evidence, &chain, &transcript, &anchor, findings);
+    let opaque = &transcript.opaque;
+    match &evidence {
+        DeviceEvidence::Gpu(evidence) => {
+            let mode = mode::judge(question, claims, evidence, opaque, &chain, findings);
+            all.machine.add_gpu(mode, opaque, &chain);
+        }
+        DeviceEvidence::Switch(evidence) => {
+            switch::judge(question, claims, evidence, opaque, &chain, findings);
+            all.machine.add_switch(opaque, &chain);
+        }
+    }
     let rims = firmware::judge(question, claims, &evidence, &transcript, &chain, findings);
     revocation::judge(question, claims, &chain, &rims, findings);
+    let kind = match &evidence {
+        DeviceEvidence::Gpu(_) => DeviceKind::Gpu,
+        DeviceEvidence::Switch(_) => DeviceKind::Switch,
+    };
+    let vbios_version = match kind {
+        DeviceKind::Gpu => opaque.vbios_version().ok(),
+        DeviceKind::Switch => opaque.bios_version().ok().map(str::to_owned),
+    };
     Some(DeviceFacts {
         name: name.to_owned(),
+        kind,
         chip: chain.chip.to_owned(),
-        driver_version: transcript.opaque.driver_version().unwrap_or_default().to_owned(),
-        vbios_version: transcript.opaque.vbios_version().unwrap_or_default(),
+        driver_version: opaque.driver_version().ok().map(str::to_owned),
+        vbios_version,
         device: chain.device,
     })
 }
 
-fn certificates(evidence: &NvidiaEvidence) -> Result<Vec<Vec<u8>>, ChainError> {
-    let text = str::from_utf8(&evidence.certificates.0)
+fn certificates(evidence: &DeviceEvidence) -> Result<Vec<Vec<u8>>, ChainError> {
+    let text = str::from_utf8(evidence.certificates())
         .map_err(|_| ChainError::Pem("they are not text"))?;
     read_pem(text)
 }
@@ -161,6 +190,7 @@ fn judge_nonce(
 
 fn judge_fwid(
     claims: &Claims,
+    evidence: &DeviceEvidence,
     chain: &DeviceChain<'_>,
     transcript: &Transcript<'_>,
     anchor: &str,
@@ -180,6 +210,14 @@ fn judge_fwid(
         Some(reported) => {
             findings.refuse(&claim, hex::encode(reported), Code::FwidOther, certified);
         }
-        None => findings.refuse(&claim, "", Code::FwidMissing, "the report names none"),
+        None => match evidence {
+            DeviceEvidence::Gpu(_) => {
+                findings.refuse(&claim, "", Code::FwidMissing, "the report names none");
+            }
+            DeviceEvidence::Switch(_) => {
+                let text = "named by the leaf certificate alone: a switch's report has none";
+                findings.affirm(&claim, certified, anchor, text);
+            }
+        },
     }
 }

@@ -1,12 +1,14 @@
-//! Whether the GPU runs a release of NVIDIA's: its measurements against the two RIMs that its report names.
+//! Whether a device runs a release of NVIDIA's: its measurements against the RIMs that its report names, two of a GPU and
+//! one of a switch.
 
 use super::{GpuQuestion, device::Claims};
 use crate::{
     nvidia::{
         chain::DeviceChain,
         codes::Code,
-        compare::compare,
-        evidence::{Architecture, NvidiaEvidence},
+        compare::compare_all,
+        device_evidence::DeviceEvidence,
+        evidence::Architecture,
         opaque::{Opaque, OpaqueError},
         rim::{DateCheck, Rim, RimKind, VerifiedRim},
         rules::Presence,
@@ -21,27 +23,55 @@ const BLACKWELL_CHIP: &str = "GB100";
 
 type Fault = (Code, String);
 
-/// The names of the two RIM files, from what the GPU signed.
-pub(super) fn rim_ids(
-    opaque: &Opaque,
-    architecture: Architecture,
-) -> Result<[(RimKind, String); 2], OpaqueError> {
-    let driver = opaque.driver_version()?;
-    let driver = match architecture {
-        Architecture::Hopper => format!("NV_GPU_DRIVER_GH100_{driver}"),
+/// An LS10 report names no project and no SKU; every LS10 of boards with this mode has these, in NVIDIA's verifier too.
+const SWITCH_PROJECT: &str = "5612_0002_890";
+
+/// One RIM that a device's signed report asks for.
+struct Named {
+    kind: RimKind,
+    id: String,
+    /// The version that the device signed.
+    version: String,
+}
+
+fn named(opaque: &Opaque, evidence: &DeviceEvidence) -> Result<Vec<Named>, OpaqueError> {
+    let evidence = match evidence {
+        DeviceEvidence::Switch(_) => {
+            let version = opaque.bios_version()?.to_owned();
+            let id = format!("NV_SWITCH_BIOS_{SWITCH_PROJECT}_{}", version.replace('.', ""));
+            let id = id.to_ascii_uppercase();
+            return Ok(vec![Named { kind: RimKind::SwitchBios, id, version }]);
+        }
+        DeviceEvidence::Gpu(evidence) => evidence,
+    };
+    let driver_version = opaque.driver_version()?;
+    let driver = match evidence.architecture {
+        Architecture::Hopper => format!("NV_GPU_DRIVER_GH100_{driver_version}"),
         Architecture::Blackwell => {
             let chip = opaque.chip_info()?.unwrap_or(BLACKWELL_CHIP);
-            format!("NV_GPU_CC_DRIVER_{chip}_{driver}")
+            format!("NV_GPU_CC_DRIVER_{chip}_{driver_version}")
         }
     };
+    let vbios_version = opaque.vbios_version()?;
     let vbios = format!(
         "NV_GPU_VBIOS_{}_{}_{}_{}",
         opaque.project()?,
         opaque.project_sku()?,
         opaque.chip_sku()?,
-        opaque.vbios_version()?.replace('.', "")
+        vbios_version.replace('.', "")
     );
-    Ok([(RimKind::Driver, driver), (RimKind::Vbios, vbios.to_ascii_uppercase())])
+    Ok(vec![
+        Named { kind: RimKind::Driver, id: driver, version: driver_version.to_owned() },
+        Named { kind: RimKind::Vbios, id: vbios.to_ascii_uppercase(), version: vbios_version },
+    ])
+}
+
+/// The names of the RIM files, from what the device signed.
+pub(super) fn rim_ids(
+    opaque: &Opaque,
+    evidence: &DeviceEvidence,
+) -> Result<Vec<String>, OpaqueError> {
+    Ok(named(opaque, evidence)?.into_iter().map(|named| named.id).collect())
 }
 
 /// Certificates in a RIM file, unjudged; none if it does not read.
@@ -55,7 +85,7 @@ pub(super) fn certificates_of(file: &[u8]) -> Vec<Vec<u8>> {
 pub(super) fn judge(
     question: &GpuQuestion<'_>,
     claims: &Claims,
-    evidence: &NvidiaEvidence,
+    evidence: &DeviceEvidence,
     transcript: &Transcript<'_>,
     chain: &DeviceChain<'_>,
     findings: &mut Findings,
@@ -80,48 +110,50 @@ pub(super) fn judge(
 
 fn judge_rims(
     question: &GpuQuestion<'_>,
-    evidence: &NvidiaEvidence,
+    evidence: &DeviceEvidence,
     transcript: &Transcript<'_>,
     chain: &DeviceChain<'_>,
     rims: &mut Vec<VerifiedRim>,
 ) -> Result<String, Fault> {
     let opaque = &transcript.opaque;
     let fault = |error: OpaqueError| (error.entry(), error.to_string());
-    let driver_version = opaque.driver_version().map_err(fault)?;
-    let vbios_version = opaque.vbios_version().map_err(fault)?;
-    for (said, signed) in
-        [(&evidence.driver_version, driver_version), (&evidence.vbios_version, &vbios_version)]
-    {
-        if !said.eq_ignore_ascii_case(signed) {
-            return Err((Code::VersionOther, format!("stated {said}, signed {signed}")));
+    let named = named(opaque, evidence).map_err(fault)?;
+    for (said, Named { version, .. }) in said(evidence).into_iter().zip(&named) {
+        if !said.eq_ignore_ascii_case(version) {
+            return Err((Code::VersionOther, format!("stated {said}, signed {version}")));
         }
     }
     let chip = opaque.chip_info().map_err(fault)?.unwrap_or(chain.chip);
     let mut missing = None;
-    for (kind, id) in rim_ids(opaque, evidence.architecture).map_err(fault)? {
-        let Some(file) = question.collateral.rim(&id) else {
-            missing = missing.or(Some((Code::FirmwareUnknown, id)));
-            continue;
-        };
-        let signed = match kind {
-            RimKind::Driver => driver_version,
-            RimKind::Vbios => &vbios_version,
-        };
-        rims.push(verify_rim(question, &id, file, signed, chip)?);
+    for Named { id, version, .. } in &named {
+        match question.collateral.rim(id) {
+            Some(file) => rims.push(verify_rim(question, id, file, version, chip)?),
+            None => missing = missing.or(Some((Code::FirmwareUnknown, id.clone()))),
+        }
     }
     if let Some(missing) = missing {
         return Err(missing);
     }
-    let [driver, vbios] = rims.as_slice() else {
-        return Err((Code::FirmwareUnknown, String::new()));
-    };
+    let held: Vec<_> = named.iter().zip(rims.iter()).map(|(it, rim)| (it.kind, &rim.rim)).collect();
     let nvdec0 = opaque.nvdec0().map_err(fault)?;
-    let compared = compare(&transcript.measurements, &driver.rim, &vbios.rim, nvdec0)
+    let compared = compare_all(&transcript.measurements, &held, nvdec0)
         .map_err(|error| (error.entry(), error.to_string()))?;
+    let versions: Vec<_> =
+        named.iter().map(|it| format!("{} {}", it.kind.as_str(), it.version)).collect();
     Ok(format!(
-        "driver {driver_version}, VBIOS {vbios_version}, {} measurements, {} skipped",
-        compared.matched, compared.skipped
+        "{}, {} measurements, {} skipped",
+        versions.join(", "),
+        compared.matched,
+        compared.skipped
     ))
+}
+
+/// What the document says of versions, in the order of the RIMs.
+fn said(evidence: &DeviceEvidence) -> Vec<&str> {
+    match evidence {
+        DeviceEvidence::Gpu(evidence) => vec![&evidence.driver_version, &evidence.vbios_version],
+        DeviceEvidence::Switch(evidence) => vec![&evidence.bios_version],
+    }
 }
 
 /// The file is NVIDIA's, and for this version and chip.
@@ -137,10 +169,14 @@ fn verify_rim(
         .map_err(|error| (error.entry(), format!("{id}: {error}")))?;
     let Rim { version: found, product, .. } = &verified.rim;
     if !found.eq_ignore_ascii_case(version) {
-        return Err((Code::RimVersion, format!("{id} is for {found}, the GPU signed {version}")));
+        return Err((
+            Code::RimVersion,
+            format!("{id} is for {found}, the device signed {version}"),
+        ));
     }
-    if !product.eq_ignore_ascii_case(chip) {
-        return Err((Code::RimProduct, format!("{id} is for {product}, the GPU is a {chip}")));
+    // Certificates call the switch LS_10, everything else calls it LS10.
+    if !product.replace('_', "").eq_ignore_ascii_case(&chip.replace('_', "")) {
+        return Err((Code::RimProduct, format!("{id} is for {product}, the device is a {chip}")));
     }
     Ok(verified)
 }

@@ -1,6 +1,7 @@
 //! Whether the GPU keeps the host out: confidential computing on, no debugging, one whole GPU.
 //!
-//! Most of it is the driver's word, read by the measured guest; what the GPU signs about itself must not contradict it.
+//! Most of it is the driver's word, read by the measured guest; what the GPU signs about itself must not contradict it. A
+//! GPU in protected PCIe mode must sign that it is; whether the machine around it is whole is judged elsewhere.
 
 use super::{GpuQuestion, Readiness, device::Claims};
 use crate::{
@@ -11,9 +12,41 @@ use crate::{
             CcEnvironment, CcFeature, MigMode, MultiGpuMode, NvidiaEvidence, Virtualization,
         },
         opaque::{FeatureFlag, Opaque, Switch},
+        rules::ProtectedPcieRule,
     },
     verdict::Findings,
 };
+
+/// What a GPU is part of, by all that is said about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GpuMode {
+    Single,
+    ProtectedPcie,
+}
+
+/// Who says that a GPU is in protected PCIe mode; without a word, nobody.
+#[derive(Debug, Clone, Copy)]
+struct Words {
+    driver: MultiGpuMode,
+    status: Option<Switch>,
+    flag: Option<FeatureFlag>,
+}
+
+impl Words {
+    fn mode(self) -> GpuMode {
+        let is_single = self.driver != MultiGpuMode::ProtectedPcie
+            && self.status != Some(Switch::On)
+            && self.flag != Some(FeatureFlag::ProtectedPcie);
+        if is_single { GpuMode::Single } else { GpuMode::ProtectedPcie }
+    }
+
+    /// Older firmware has no feature flag; the status is signed by all that know the mode.
+    fn all_say_protected_pcie(self) -> bool {
+        self.driver == MultiGpuMode::ProtectedPcie
+            && self.status == Some(Switch::On)
+            && matches!(self.flag, None | Some(FeatureFlag::ProtectedPcie))
+    }
+}
 
 pub(super) fn judge(
     question: &GpuQuestion<'_>,
@@ -22,10 +55,25 @@ pub(super) fn judge(
     opaque: &Opaque,
     chain: &DeviceChain<'_>,
     findings: &mut Findings,
-) {
+) -> GpuMode {
     let claim = claims.name("mode");
     let mut faults = said_by_driver(question, evidence);
+    let words = Words {
+        driver: evidence.cc.multi_gpu,
+        status: opaque.protected_pcie().unwrap_or_default(),
+        flag: opaque.feature_flag().unwrap_or_default(),
+    };
     faults.extend(said_by_gpu(opaque));
+    let mode = words.mode();
+    if mode == GpuMode::ProtectedPcie {
+        match question.rules.protected_pcie {
+            ProtectedPcieRule::Refused => faults.push((Code::ProtectedPcie, String::new())),
+            ProtectedPcieRule::Complete if words.all_say_protected_pcie() => {}
+            ProtectedPcieRule::Complete => {
+                faults.push((Code::PcieMixed, "driver and GPU do not agree".to_owned()));
+            }
+        }
+    }
     let is_known = question.rules.architectures.contains(&evidence.architecture)
         && chain.chip.starts_with(evidence.architecture.chip_prefix());
     if !is_known {
@@ -35,12 +83,19 @@ pub(super) fn judge(
     faults.dedup_by_key(|(code, _)| *code);
     if faults.is_empty() {
         let anchor = format!("guest, {}", question.roots.anchor());
-        let text = "confidential computing on, no devtools, one whole GPU";
-        findings.affirm(&claim, "cc", anchor, text);
+        let (value, text) = match mode {
+            GpuMode::Single => ("cc", "confidential computing on, no devtools, one whole GPU"),
+            GpuMode::ProtectedPcie => (
+                "protected-pcie",
+                "confidential computing on, no devtools, a whole GPU beside others behind switches",
+            ),
+        };
+        findings.affirm(&claim, value, anchor, text);
     }
     for (code, detail) in faults {
         findings.refuse(&claim, "", code, detail);
     }
+    mode
 }
 
 fn said_by_driver(question: &GpuQuestion<'_>, evidence: &NvidiaEvidence) -> Vec<(Code, String)> {
@@ -56,8 +111,7 @@ fn said_by_driver(question: &GpuQuestion<'_>, evidence: &NvidiaEvidence) -> Vec<
         CcEnvironment::Sim | CcEnvironment::Unavailable => add(Code::Environment),
     }
     match evidence.cc.multi_gpu {
-        MultiGpuMode::None => {}
-        MultiGpuMode::ProtectedPcie => add(Code::ProtectedPcie),
+        MultiGpuMode::None | MultiGpuMode::ProtectedPcie => {}
         MultiGpuMode::NvlinkEncryption => add(Code::MultiGpu),
     }
     match evidence.mig {
@@ -81,18 +135,15 @@ fn said_by_driver(question: &GpuQuestion<'_>, evidence: &NvidiaEvidence) -> Vec<
 /// Without these fields (older firmware has them not) the driver's word stands alone.
 fn said_by_gpu(opaque: &Opaque) -> Vec<(Code, String)> {
     let mut faults = Vec::new();
-    let mut add = |code, detail: String| faults.push((code, detail));
-    let signed = || "so says the GPU".to_owned();
-    match opaque.protected_pcie() {
-        Ok(None | Some(Switch::Off)) => {}
-        Ok(Some(Switch::On)) => add(Code::ProtectedPcie, signed()),
-        Err(error) => add(Code::FeatureFlag, error.to_string()),
+    if let Err(error) = opaque.protected_pcie() {
+        faults.push((Code::FeatureFlag, error.to_string()));
     }
     match opaque.feature_flag() {
-        Ok(None | Some(FeatureFlag::Single)) => {}
-        Ok(Some(FeatureFlag::Multi)) => add(Code::MultiGpu, signed()),
-        Ok(Some(FeatureFlag::ProtectedPcie)) => add(Code::ProtectedPcie, signed()),
-        Err(error) => add(Code::FeatureFlag, error.to_string()),
+        Ok(None | Some(FeatureFlag::Single | FeatureFlag::ProtectedPcie)) => {}
+        Ok(Some(FeatureFlag::Multi)) => {
+            faults.push((Code::MultiGpu, "so says the GPU".to_owned()));
+        }
+        Err(error) => faults.push((Code::FeatureFlag, error.to_string())),
     }
     faults
 }

@@ -6,8 +6,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest;
 
 use super::{
-    DRIVER_INDICES, DRIVER_VERSION, SimulatedGpuError, SimulatedNvidia, VBIOS_INDICES,
-    VBIOS_VERSION, golden,
+    DRIVER_INDICES, DRIVER_VERSION, SWITCH_BIOS_VERSION, SWITCH_INDICES, SimulatedGpuError,
+    SimulatedNvidia, VBIOS_INDICES, VBIOS_VERSION, golden,
 };
 use crate::nvidia::xml::{c14n::canonical, reader};
 
@@ -29,6 +29,12 @@ impl RimDraft {
 
     pub fn vbios() -> Self {
         Self::of(&VBIOS_VERSION.to_ascii_uppercase(), &VBIOS_INDICES)
+    }
+
+    /// Of a switch's BIOS.
+    pub fn switch() -> Self {
+        let all = Self::of(SWITCH_BIOS_VERSION, &SWITCH_INDICES);
+        Self { product: "LS10".to_owned(), ..all }
     }
 
     fn of(version: &str, active: &[u8]) -> Self {

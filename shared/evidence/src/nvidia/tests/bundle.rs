@@ -2,14 +2,14 @@
 
 use ring::digest;
 
-use super::scene::Scene as Gpus;
+use super::{machine::all_evidence, scene::Scene as Gpus};
 use crate::{
     Context, EvidenceBundle, FixedHex, JudgeTime, Purpose, appraise,
     base64_bytes::Base64Bytes,
     bundle::GpuEvidence,
     claims::{GpuClaim, gpu_nonce},
     nvidia::{
-        NvidiaEvidence,
+        DeviceEvidence, NvidiaEvidence,
         codes::Code,
         simulated::{Report, SimulatedNvidia},
     },
@@ -56,6 +56,37 @@ impl Whole {
         Self { scene, gpus, bundle, purpose }
     }
 
+    /// A whole machine in protected PCIe mode. The launch configuration lists its GPUs; `change` may add to what it lists.
+    fn of_machine(change: impl Fn(&mut Vec<String>)) -> Self {
+        let mut names: Vec<String> = (0..8).map(|at| format!("gpu-{at}")).collect();
+        change(&mut names);
+        let mut scene = Scene::with(|launch| launch.gpus.clone_from(&names));
+        let mut gpus = Gpus::of(SimulatedNvidia::create(NOW).expect("a simulated maker"), 0);
+        let machine = gpus.maker.machine(1).expect("a simulated machine");
+        gpus.collateral = gpus.maker.machine_collateral(&machine).expect("collateral");
+        scene.anchors.nvidia = gpus.roots.clone();
+        scene.time = JudgeTime::Now(NOW);
+        let purpose = Purpose::Start;
+        let mut claims = scene.claims(purpose);
+        let nonce = gpu_nonce(claims.purpose, &claims.nonce, &claims.instance, &claims.hpke.key.0);
+        let mut bundle = scene.evidence(purpose);
+        let (sent, switches) = all_evidence(&machine, nonce);
+        let sent = sent.into_iter().map(|one| (one.device.clone(), DeviceEvidence::Gpu(one)));
+        let switches =
+            switches.into_iter().map(|one| (one.device.clone(), DeviceEvidence::Switch(one)));
+        for (device, evidence) in sent.chain(switches) {
+            let bytes = evidence.to_bytes().expect("writes");
+            let digest = digest::digest(&digest::SHA256, &bytes);
+            let digest = FixedHex(digest.as_ref().try_into().expect("32 bytes"));
+            claims.gpu.push(GpuClaim { device: device.clone(), digest });
+            bundle.gpu.push(GpuEvidence { device, evidence: Base64Bytes(bytes) });
+        }
+        bundle.gpu_collateral = Some(gpus.collateral.clone());
+        let claims = claims.canonical_bytes().expect("claims");
+        scene.requote(&mut bundle, &claims, &Oddities::default());
+        Self { scene, gpus, bundle, purpose }
+    }
+
     fn verdict(&self) -> Verdict {
         self.judge(&self.bundle)
     }
@@ -86,6 +117,34 @@ fn every_listed_gpu_is_judged_under_the_strict_policy() {
     }
     let bytes = whole.bundle.to_bytes().expect("writes");
     assert_eq!(EvidenceBundle::parse(&bytes).expect("reads"), whole.bundle);
+}
+
+#[test]
+fn a_whole_machine_is_judged_in_a_bundle() {
+    let whole = Whole::of_machine(|_| {});
+    let verdict = whole.verdict();
+    assert!(verdict.is_accepted() && verdict.simulated, "{}", verdict.render());
+    for claim in ["gpu.topology", "gpu.7.mode", "switch.8.mode", "switch.11.revocation"] {
+        assert!(verdict.finding(claim).is_some(), "{claim}: {}", verdict.render());
+    }
+    let bytes = whole.bundle.to_bytes().expect("writes");
+    assert_eq!(EvidenceBundle::parse(&bytes).expect("reads"), whole.bundle);
+}
+
+#[test]
+fn what_the_launch_does_not_list_is_a_switch_and_nothing_else() {
+    // Seven GPUs are listed and eight are there; a switch is listed as if it were a GPU.
+    let changes: [fn(&mut Vec<String>); 2] = [
+        |names| {
+            names.pop();
+        },
+        |names| names.push("switch-0".to_owned()),
+    ];
+    for change in changes {
+        let verdict = Whole::of_machine(change).verdict();
+        assert!(!verdict.is_accepted(), "{}", verdict.render());
+        assert!(verdict.has(crate::Code::GpuMissing), "{}", verdict.render());
+    }
 }
 
 #[test]

@@ -77,6 +77,11 @@ impl Service {
     }
 }
 
+/// Everything that these documents need, of a service that has it.
+pub(super) fn fetch(scene: &Scene, evidence: &[Vec<u8>]) -> NvidiaCollateral {
+    Service::new(scene, evidence).fetch(scene, evidence).expect("fetched")
+}
+
 fn bytes(scene: &Scene, count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|at| serde_json::to_vec(&scene.evidence(at)).expect("JSON")).collect()
 }

@@ -124,7 +124,7 @@ fn every_other_mode_has_its_code() {
         (Code::Devtools, |e| e.cc.feature = CcFeature::Devtools),
         (Code::Environment, |e| e.cc.environment = CcEnvironment::Sim),
         (Code::Environment, |e| e.cc.environment = CcEnvironment::Unavailable),
-        (Code::ProtectedPcie, |e| e.cc.multi_gpu = MultiGpuMode::ProtectedPcie),
+        (Code::PcieMixed, |e| e.cc.multi_gpu = MultiGpuMode::ProtectedPcie),
         (Code::MultiGpu, |e| e.cc.multi_gpu = MultiGpuMode::NvlinkEncryption),
         (Code::Mig, |e| e.mig = MigMode::On),
         (Code::Mig, |e| e.mig = MigMode::Unknown),
@@ -146,10 +146,10 @@ fn every_other_mode_has_its_code() {
         assert!(!verdict.is_accepted());
     }
     for (field, value, code) in [
-        (21, &[0xaa][..], Code::ProtectedPcie),
+        (21, &[0xaa][..], Code::PcieMixed),
         (21, &[0xab], Code::FeatureFlag),
         (36, &[1], Code::MultiGpu),
-        (36, &[2], Code::ProtectedPcie),
+        (36, &[2], Code::PcieMixed),
         (36, &[3], Code::FeatureFlag),
         (36, &[], Code::FeatureFlag),
     ] {

@@ -1,6 +1,6 @@
 //! What real hardware and NVIDIA's signers made, from vectors beside the checkout.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use super::scene::Scene;
 use crate::{
@@ -64,7 +64,7 @@ fn an_h100_report_reads_and_its_signature_verifies() {
         (opaque.nvdec0(), opaque.protected_pcie()),
         (Ok(Some(Switch::Off)), Ok(Some(Switch::Off)))
     );
-    assert_eq!((opaque.feature_flag(), opaque.switches()), (Ok(None), Ok(0)));
+    assert_eq!((opaque.feature_flag(), opaque.switches()), (Ok(None), Ok(BTreeSet::new())));
 
     let ders = read_pem(&String::from_utf8(pem).expect("PEM")).expect("PEM");
     assert_eq!(ders.len(), 5);
@@ -236,7 +236,7 @@ fn real_evidence_is_judged_without_matching_rims() {
     let judged = scene.judge(std::slice::from_ref(&evidence));
     assert!(judged.verdict.is_accepted(), "{}", judged.verdict.render());
     assert!(judged.verdict.has(Code::FirmwareUnknown) && judged.verdict.has(Code::OcspMissing));
-    assert_eq!(judged.devices[0].driver_version, "550.90.07");
+    assert_eq!(judged.devices[0].driver_version.as_deref(), Some("550.90.07"));
 
     let measured = Transcript::parse(&report).expect("parses").measurements;
     let root = NvidiaRoots::nvidia().rim;
