@@ -221,6 +221,9 @@ pub fn verify_signature(bytes: &[u8], point: &[u8]) -> Result<(), ReportError> {
 
 /// `r ‖ s`, big-endian, out of the report's two little-endian numbers of 72 bytes.
 fn signature_of(bytes: &[u8]) -> Result<[u8; 96], ReportError> {
+    if bytes.len() != REPORT_BYTES {
+        return Err(ReportError::Length(bytes.len()));
+    }
     let mut fields = Fields(bytes.get(SIGNED_BYTES..).ok_or(ReportError::Length(bytes.len()))?);
     let mut r: [u8; 48] = fields.take()?;
     fields.zero(24, "the signature's R")?;
@@ -241,8 +244,8 @@ struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], ReportError> {
-        let (field, rest) =
-            self.0.split_first_chunk().ok_or(ReportError::Length(REPORT_BYTES - self.0.len()))?;
+        let taken = REPORT_BYTES.saturating_sub(self.0.len());
+        let (field, rest) = self.0.split_first_chunk().ok_or(ReportError::Length(taken))?;
         self.0 = rest;
         Ok(*field)
     }

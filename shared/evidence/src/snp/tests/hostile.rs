@@ -4,8 +4,12 @@ use proptest::prelude::*;
 
 use super::{measurement::synthetic, scene::Scene, simulated::Plan};
 use crate::snp::{
-    SnpCollateral, SnpRules, certificates::fuzz_snp_certificates, codes::Code,
-    collateral::MAX_SNP_COLLATERAL_BYTES, ovmf::fuzz_snp_ovmf, report::fuzz_snp_report,
+    SnpCollateral, SnpRules,
+    certificates::fuzz_snp_certificates,
+    codes::Code,
+    collateral::MAX_SNP_COLLATERAL_BYTES,
+    ovmf::fuzz_snp_ovmf,
+    report::{ReportError, fuzz_snp_report, verify_signature},
 };
 
 #[test]
@@ -145,6 +149,17 @@ proptest! {
             }
             fuzz(&document);
             fuzz(&noise);
+        }
+    }
+}
+
+/// Found by fuzzing: bytes that nobody parsed before.
+#[test]
+fn a_signature_of_other_lengths_is_refused() {
+    for length in [0, 1, 671, 672, 720, 1183, 1185, 1860, 5000] {
+        for fill in [0, 1] {
+            let error = verify_signature(&vec![fill; length], &[4; 97]).expect_err("no report");
+            assert_eq!(error, ReportError::Length(length));
         }
     }
 }
