@@ -4,6 +4,7 @@
 //! line and initramfs, gives these four registers". Nothing is searched for in event logs. A file without rows would match
 //! nothing and is an error.
 
+mod departure;
 mod image;
 mod layout;
 
@@ -19,6 +20,7 @@ use crate::{
     layout1::{self, BootFiles, BootRegisters},
 };
 
+pub use departure::Departure;
 pub use image::{ImageEvent, ImageReference, ImageRegisters};
 pub use layout::{Rtmr0Event, Rtmr0Layout};
 
@@ -91,7 +93,9 @@ pub struct RegisterRow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u64>,
     pub mrtd: Hex48,
-    pub rtmr0: Hex48,
+    /// Absent where the host's tables are not known: for policies with `rtmr0 = "layout-free"` only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtmr0: Option<Hex48>,
     pub rtmr1: Hex48,
     pub rtmr2: Hex48,
 }
@@ -171,26 +175,6 @@ impl ReferenceError {
 
     pub fn fix(&self) -> &'static str {
         self.entry().fix()
-    }
-}
-
-/// The first register at which measured values leave the reference values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Departure {
-    Firmware,
-    Shape,
-    Kernel,
-    Boot,
-}
-
-impl Departure {
-    pub fn entry(self) -> Code {
-        match self {
-            Self::Firmware => Code::FirmwareUnknown,
-            Self::Shape => Code::ShapeUnknown,
-            Self::Kernel => Code::KernelUnknown,
-            Self::Boot => Code::BootUnknown,
-        }
     }
 }
 
@@ -279,8 +263,8 @@ impl ReferenceValues {
     pub fn find(&self, measured: &BootRegisters, shape: Shape) -> Result<&RegisterRow, Departure> {
         let rows = || self.registers.iter();
         let firmware = |row: &&RegisterRow| row.mrtd == measured.mrtd;
-        let shaped =
-            |row: &&RegisterRow| firmware(row) && row.covers(shape) && row.rtmr0 == measured.rtmr0;
+        let covering = |row: &&RegisterRow| firmware(row) && row.covers(shape);
+        let shaped = |row: &&RegisterRow| covering(row) && row.rtmr0 == Some(measured.rtmr0);
         let kernel = |row: &&RegisterRow| shaped(row) && row.rtmr1 == measured.rtmr1;
         let whole = |row: &&RegisterRow| kernel(row) && row.rtmr2 == measured.rtmr2;
         if let Some(row) = rows().find(whole) {
@@ -289,7 +273,8 @@ impl ReferenceValues {
         Err(if !rows().any(|row| firmware(&row)) {
             Departure::Firmware
         } else if !rows().any(|row| shaped(&row)) {
-            Departure::Shape
+            let unrecorded = rows().any(|row| covering(&row) && row.rtmr0.is_none());
+            if unrecorded { Departure::Unrecorded } else { Departure::Shape }
         } else if !rows().any(|row| kernel(&row)) {
             Departure::Kernel
         } else {
@@ -312,7 +297,7 @@ impl ReferenceValues {
             vcpus: shape.vcpus,
             memory_mib: Some(shape.memory_mib),
             mrtd,
-            rtmr0,
+            rtmr0: Some(rtmr0),
             rtmr1,
             rtmr2,
         })
@@ -348,8 +333,12 @@ impl ReferenceValues {
             );
         }
         for row in &self.registers {
-            if [row.mrtd, row.rtmr0, row.rtmr1, row.rtmr2].iter().any(Hex48::is_zero) {
+            let rtmr0 = row.rtmr0.iter();
+            if rtmr0.chain([&row.mrtd, &row.rtmr1, &row.rtmr2]).any(Hex48::is_zero) {
                 return refuse("registers", "a register is all zero");
+            }
+            if row.rtmr0.is_none() && !self.rtmr0.iter().any(|layout| layout.is_of(row)) {
+                return refuse("registers", "a row has no rtmr0, and there are no events for it");
             }
             // A row of a computed layout must follow from the digests above it, or the file contradicts itself.
             if row.layout == Layout::Simulated1 {
@@ -367,7 +356,7 @@ impl ReferenceValues {
 }
 
 impl RegisterRow {
-    /// What a recipe gives for one firmware and shape.
+    /// What a recorded boot gives for one firmware and shape.
     pub fn recorded(firmware: Hex48, shape: Shape, registers: &BootRegisters) -> Self {
         let BootRegisters { mrtd, rtmr0, rtmr1, rtmr2 } = *registers;
         Self {
@@ -376,14 +365,16 @@ impl RegisterRow {
             vcpus: shape.vcpus,
             memory_mib: Some(shape.memory_mib),
             mrtd,
-            rtmr0,
+            rtmr0: Some(rtmr0),
             rtmr1,
             rtmr2,
         }
     }
 
-    pub fn registers(&self) -> BootRegisters {
-        BootRegisters { mrtd: self.mrtd, rtmr0: self.rtmr0, rtmr1: self.rtmr1, rtmr2: self.rtmr2 }
+    /// All four, where they are known.
+    pub fn registers(&self) -> Option<BootRegisters> {
+        let Self { mrtd, rtmr0, rtmr1, rtmr2, .. } = *self;
+        rtmr0.map(|rtmr0| BootRegisters { mrtd, rtmr0, rtmr1, rtmr2 })
     }
 
     pub fn covers(&self, shape: Shape) -> bool {
@@ -396,11 +387,11 @@ impl RegisterRow {
 pub fn fuzz_reference_values(data: &[u8]) {
     if let Ok(values) = ReferenceValues::parse(data) {
         assert!(!values.registers.is_empty() || !values.snp.is_empty());
-        let Some(row) = values.registers.first() else { return };
-        let measured =
-            BootRegisters { mrtd: row.mrtd, rtmr0: row.rtmr0, rtmr1: row.rtmr1, rtmr2: row.rtmr2 };
-        let shape = Shape { vcpus: row.vcpus, memory_mib: row.memory_mib.unwrap_or(1) };
-        assert!(values.find(&measured, shape).is_ok());
+        for row in &values.registers {
+            let Some(measured) = row.registers() else { continue };
+            let shape = Shape { vcpus: row.vcpus, memory_mib: row.memory_mib.unwrap_or(1) };
+            assert!(values.find(&measured, shape).is_ok());
+        }
         if let Ok(bytes) = values.to_bytes() {
             assert_eq!(ReferenceValues::parse(&bytes).ok().as_ref(), Some(&values));
         }

@@ -37,6 +37,10 @@ Examples:
   # The same for TDX hardware, by a recorded recipe (the image's kernel and initramfs are read):
   sealtune-verify measure --image image/ --firmware OVMF.fd --recipe edk2-202502-qemu9 --vcpus 2 --memory-mib 2048
 
+  # A recipe for a machine of yours that is in none, from evidence of a VM on it:
+  sealtune attest --provider $PROVIDER --purpose identity --out evidence.json
+  sealtune-verify record evidence.json --image image/ --firmware OVMF.fd --recipe debian-202608-qemu10.2 > recipe.toml
+
   # What a code means:
   sealtune-verify explain ST-EVID-43
 
@@ -63,6 +67,8 @@ pub enum Command {
     Receipt(ReceiptCommand),
     /// Print the reference values of an image for a firmware and a shape
     Measure(MeasureCommand),
+    /// Make a measurement recipe from evidence of a VM on a TDX machine, or add the machine's tables to one
+    Record(RecordCommand),
     /// Say what a code means and what to do
     Explain(ExplainCommand),
     /// Print completions for a shell
@@ -237,6 +243,33 @@ pub struct MeasureCommand {
     /// Description of a layer that belongs to the release (NAME.layer.json); may be given more than once
     #[arg(long, value_name = "FILE")]
     pub layer: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct RecordCommand {
+    /// Evidence of a VM on TDX hardware, as `sealtune attest` writes it
+    pub file: PathBuf,
+    /// The directory of the image that the VM was started with
+    #[arg(long, value_name = "DIR")]
+    pub image: PathBuf,
+    /// The firmware file that it was started with
+    #[arg(long, value_name = "FILE")]
+    pub firmware: PathBuf,
+    /// Add the VM's shape to this recipe, from which nothing else may differ: a shipped one's name, or a file (TOML).
+    /// Without it: a recipe of its own
+    #[arg(long, value_name = "NAME|FILE", required_unless_present = "name")]
+    pub recipe: Option<PathBuf>,
+    /// Name of the new recipe
+    #[arg(long, value_name = "NAME", conflicts_with = "recipe")]
+    pub name: Option<String>,
+    /// Collateral to verify the quote with: a file of yours; `fetch` or `early` asks Intel now; without it, the sender's
+    #[arg(long, value_name = "FILE|fetch|early", value_parser = parse_collateral)]
+    pub collateral: Option<CollateralSource>,
+    #[command(flatten)]
+    pub services: ServiceOptions,
+    /// Verify it at this time, like 2026-11-22T10:00:00Z or in seconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub at: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -9,7 +9,7 @@ use sealtune_evidence::{
     appraise::DstackReportError,
     bundle::BundleError,
     collateral::{self, CollateralError},
-    measure::MeasureError,
+    measure::{MeasureError, WitnessError},
     nvidia::collateral::NvidiaCollateralError,
     policy::PolicyError,
     reference::ReferenceError,
@@ -68,6 +68,8 @@ pub enum Failure {
     Layer { path: PathBuf, reason: String },
     #[error("use {}: {source}", path.display())]
     Measure { path: PathBuf, source: Box<MeasureError> },
+    #[error("use {}: {source}", path.display())]
+    Witness { path: PathBuf, source: Box<WitnessError> },
     #[error("use the image {}: {reason}", path.display())]
     Image { path: PathBuf, reason: String },
     #[error("explain {0}: there is no such code")]
@@ -154,6 +156,7 @@ impl Failure {
             Self::Policy { source, .. } => source.code(),
             Self::Reference { source, .. } => source.code(),
             Self::Measure { source, .. } => source.code(),
+            Self::Witness { source, .. } => source.code(),
             Self::Image { .. } => "ST-VRFY-10",
             Self::Manifest { source, .. } | Self::Releases(source) => source.code(),
             Self::ReferenceMissing { .. } => "ST-VRFY-11",
@@ -187,6 +190,7 @@ impl Failure {
             Self::Evidence { .. }
             | Self::Dstack { .. }
             | Self::Receipt { .. }
+            | Self::Witness { .. }
             | Self::Fetch(
                 CollateralError::Subject(_)
                 | CollateralError::Amd(_)

@@ -10,12 +10,14 @@ mod dstack;
 mod evidence;
 mod explain;
 mod failure;
+mod image;
 mod input;
 mod judge;
 mod measure;
 mod memory_file;
 mod online;
 mod receipt;
+mod record;
 mod releases;
 pub mod terminal;
 
@@ -78,6 +80,7 @@ pub fn run(arguments: &Arguments, surroundings: &Surroundings<'_>) -> Result<Rep
         Command::Dstack(command) => dstack::run(command, json, surroundings).map(shown),
         Command::Receipt(command) => receipt::run(command, json, surroundings).map(shown),
         Command::Measure(command) => measure::run(command),
+        Command::Record(command) => record::run(command, json, surroundings),
         Command::Explain(command) => explain::run(command, json),
         Command::Completions { shell } => Ok(completions(*shell)),
     }

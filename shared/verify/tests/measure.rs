@@ -19,6 +19,15 @@ fn measure(folder: &Path, recipe: &str) -> Result<Report, Failure> {
     run(&arguments, &Surroundings::offline(1_795_333_794))
 }
 
+fn record(folder: &Path, evidence: &str, rest: &str) -> Result<Report, Failure> {
+    let image = folder.display();
+    let line = format!(
+        "sealtune-verify record {image}/{evidence} --image {image} --firmware {image}/fw {rest}"
+    );
+    let arguments = Arguments::try_parse_from(line.split(' ')).expect("a command line");
+    run(&arguments, &Surroundings::offline(1_795_333_794))
+}
+
 fn image(folder: &Path) {
     let write = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes).expect("writes");
     let facts = ImageFacts {
@@ -67,4 +76,35 @@ fn what_is_not_as_it_must_be_is_named() {
     assert_eq!(measure(folder.path(), recipe).expect_err("a path").code(), "ST-VRFY-10");
     fs::write(folder.path().join("metadata.json"), "{}").expect("writes");
     assert_eq!(measure(folder.path(), recipe).expect_err("no names").code(), "ST-VRFY-10");
+}
+
+#[test]
+fn only_evidence_of_a_real_boot_is_recorded() {
+    let folder = tempfile::tempdir().expect("a folder");
+    image(folder.path());
+    let new = "--name mine";
+    let missing = record(folder.path(), "nothing.json", new).expect_err("no file");
+    assert_eq!((missing.code(), missing.exit_code()), ("ST-VRFY-01", 3));
+    fs::write(folder.path().join("e.json"), "{}").expect("writes");
+    let failure = record(folder.path(), "e.json", new).expect_err("no evidence");
+    assert_eq!(failure.exit_code(), 1, "{failure}");
+    let bundle = serde_json::json!({
+        "version": 1, "tee": "tdx", "quote": "AA==", "event_log": [],
+        "launch": "e30=", "claims": "e30=", "image": { "name": "sealtune", "version": "0.1.0" },
+        "gpu": [],
+    });
+    fs::write(folder.path().join("e.json"), bundle.to_string()).expect("writes");
+    let failure = record(folder.path(), "e.json", new).expect_err("no boot log");
+    assert_eq!((failure.code(), failure.exit_code()), ("ST-MEAS-24", 1), "{failure}");
+    let other = "--recipe debian-202608-qemu10.2";
+    let failure = record(folder.path(), "e.json", other).expect_err("no boot log");
+    assert_eq!(failure.code(), "ST-MEAS-24", "{failure}");
+    fs::write(folder.path().join("k"), b"another").expect("writes");
+    let failure = record(folder.path(), "e.json", new).expect_err("another kernel");
+    assert_eq!(failure.code(), "ST-VRFY-10");
+
+    let line = "sealtune-verify record e --image i --firmware f";
+    assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "a new recipe has a name");
+    let both = format!("{line} --name a --recipe b");
+    assert!(Arguments::try_parse_from(both.split(' ')).is_err(), "an old one has one");
 }

@@ -157,8 +157,10 @@ fn judge_release(
             None => {}
         }
     }
-    let code = departure.map_or(Code::NotChecked, |departure| departure.entry());
-    findings.refuse("boot", "", code, "");
+    match departure {
+        Some(departure) => findings.refuse("boot", "", departure, ""),
+        None => findings.refuse("boot", "", Code::NotChecked, ""),
+    }
 }
 
 /// The boot is the release's but for tables of the host's own.

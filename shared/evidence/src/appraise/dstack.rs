@@ -189,7 +189,7 @@ pub(super) fn judge_boot<'a>(
         rtmr2: quote.rtmr[2],
     };
     let row = context.references.iter().find_map(|values| {
-        let row = values.registers.iter().find(|row| row.registers() == measured)?;
+        let row = values.registers.iter().find(|row| row.registers() == Some(measured))?;
         Some((values, row))
     });
     match row {

@@ -70,6 +70,9 @@ crate::code_table! {
     LayoutFree "ST-MEAS-23"
         "the host chose its own memory list or ACPI tables, and your policy leaves them free; the tables hold code for the guest's kernel"
         "trust the host with that, use an image whose kernel confines such code, or a policy with rtmr0 = \"full\""
+    WitnessBoot "ST-MEAS-24"
+        "the evidence to record from is not of a TDX VM, or has no boot log of its firmware"
+        "record from evidence of a VM on TDX hardware, as `sealtune attest` writes it"
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub struct TdxImage<'a> {
     pub firmware: &'a [u8],
     pub kernel: &'a [u8],
     pub initrd: &'a [u8],
-    /// Without what the firmware appends.
+    /// Without what the firmware adds.
     pub cmdline: &'a str,
 }
 
@@ -81,15 +81,21 @@ pub fn measure_tdx(
 
 /// The registers that expected events lead to.
 pub fn registers(mrtd: Hex48, events: &[ExpectedEvent]) -> Result<BootRegisters, MeasureError> {
-    let mut registers = [Hex48::ZERO; 3];
-    for event in events {
+    Ok(BootRegisters {
+        mrtd,
+        rtmr0: register(Register::Rtmr0, events)?,
+        rtmr1: register(Register::Rtmr1, events)?,
+        rtmr2: register(Register::Rtmr2, events)?,
+    })
+}
+
+/// The value that the events of one register lead to.
+pub fn register(register: Register, events: &[ExpectedEvent]) -> Result<Hex48, MeasureError> {
+    let mut own = events.iter().filter(|event| event.register == register);
+    own.try_fold(Hex48::ZERO, |value, event| {
         let digest = event.digest.ok_or(MeasureError::NotRecorded(event.source))?;
-        if let Some(register) = event.register.rtmr().and_then(|at| registers.get_mut(at)) {
-            *register = extend(register, &digest);
-        }
-    }
-    let [rtmr0, rtmr1, rtmr2] = registers;
-    Ok(BootRegisters { mrtd, rtmr0, rtmr1, rtmr2 })
+        Ok(extend(&value, &digest))
+    })
 }
 
 /// The events of a launch, with every digest that is known; for a comparison that leaves the host's tables free.
@@ -145,7 +151,9 @@ impl Launch<'_> {
                 let form = self.recipe.kernel;
                 Some(kernel_digest(image.kernel, image.initrd.len(), memory, form)?)
             }
-            DigestSource::CommandLine => Some(command_line_digest(image.cmdline)?),
+            DigestSource::CommandLine => {
+                Some(command_line_digest(image.cmdline, self.recipe.command_line)?)
+            }
             DigestSource::Initramfs => Some(initramfs_digest(image.initrd)?),
         })
     }

@@ -19,6 +19,7 @@ pub mod rtmr0;
 pub mod rtmr1;
 pub mod rtmr2;
 pub mod tdvf;
+pub mod witness;
 
 pub use acpi::AcpiTables;
 pub use codes::Code;
@@ -26,12 +27,15 @@ pub use compare::{Comparison, FreeDigest, Strictness, compare, compare_register}
 pub use error::{EventDifference, MeasureError};
 pub use hob::{AcceptedMemory, MemoryRange};
 pub use image::{
-    ExpectedEvent, MachineShape, TdxImage, TdxMeasurement, expected_events, measure_tdx, registers,
+    ExpectedEvent, MachineShape, TdxImage, TdxMeasurement, expected_events, measure_tdx, register,
+    registers,
 };
 pub use mrtd::{PageOrder, mrtd};
 pub use recipe::{DigestSource, KernelForm, Recipe, RecipeEvent, RecordedTables, SHIPPED};
 pub use record::{RecordedBoot, record, record_shape};
+pub use rtmr2::CommandLineForm;
 pub use tdvf::{Section, SectionKind, Tdvf};
+pub use witness::{Recording, Witness, WitnessError, record_witness};
 
 #[cfg(test)]
 mod tests;

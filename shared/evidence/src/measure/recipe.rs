@@ -12,6 +12,7 @@ use super::{
     hob::AcceptedMemory,
     image::{ExpectedEvent, MachineShape},
     mrtd::PageOrder,
+    rtmr2::CommandLineForm,
 };
 use crate::{
     fixed_hex::Hex48,
@@ -25,9 +26,11 @@ const MAX_RECORDED: usize = 512;
 const MAX_TEXT: usize = 512;
 
 /// The recipes that come with this program, by name.
-pub const SHIPPED: [(&str, &str); 2] = [
+pub const SHIPPED: [(&str, &str); 4] = [
     ("edk2-202502-qemu8", include_str!("recipes/edk2-202502-qemu8.toml")),
     ("edk2-202502-qemu9", include_str!("recipes/edk2-202502-qemu9.toml")),
+    ("debian-202608-qemu10.1", include_str!("recipes/debian-202608-qemu10.1.toml")),
+    ("debian-202608-qemu10.2", include_str!("recipes/debian-202608-qemu10.2.toml")),
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +44,8 @@ pub struct Recipe {
     pub mrtd: Hex48,
     pub page_order: PageOrder,
     pub kernel: KernelForm,
+    #[serde(default)]
+    pub command_line: CommandLineForm,
     pub memory: AcceptedMemory,
     #[serde(rename = "event")]
     pub events: Vec<RecipeEvent>,

@@ -12,7 +12,7 @@ use super::{
     recipe::{DigestSource, KernelForm, RECIPE_VERSION, Recipe, RecipeEvent, RecordedTables},
     rtmr0::configuration_volume_digest,
     rtmr1::kernel_digest,
-    rtmr2::{command_line_digest, initramfs_digest},
+    rtmr2::{CommandLineForm, command_line_digest, initramfs_digest},
     tdvf::Tdvf,
 };
 use crate::{
@@ -66,6 +66,7 @@ pub fn record(name: &str, source: &str, boot: &RecordedBoot<'_>) -> Result<Recip
         mrtd: boot.registers.mrtd,
         page_order: boot.page_order(&tdvf)?,
         kernel: boot.kernel_form()?,
+        command_line: boot.command_line_form()?,
         memory,
         recorded: vec![recorded(boot.shape, &tables)?],
         events,
@@ -117,12 +118,12 @@ impl<'a> RecordedBoot<'a> {
         memory: &AcceptedMemory,
     ) -> Result<Vec<(DigestSource, Hex48)>, MeasureError> {
         let image = &self.image;
-        let kernel = self.kernel_form()?;
+        let (kernel, command_line) = (self.kernel_form()?, self.command_line_form()?);
         Ok(vec![
             (DigestSource::TdHob, memory.digest(self.shape.memory_bytes()?)?),
             (DigestSource::VariableStore, configuration_volume_digest(image.firmware, tdvf)?),
             (DigestSource::Kernel, self.kernel(kernel)?),
-            (DigestSource::CommandLine, command_line_digest(image.cmdline)?),
+            (DigestSource::CommandLine, command_line_digest(image.cmdline, command_line)?),
             (DigestSource::Initramfs, initramfs_digest(image.initrd)?),
         ])
     }
@@ -135,13 +136,25 @@ impl<'a> RecordedBoot<'a> {
     /// The form whose digest the log holds.
     fn kernel_form(&self) -> Result<KernelForm, MeasureError> {
         for form in [KernelForm::AsIs, KernelForm::Patched] {
-            let digest = self.kernel(form)?;
-            let mut own = self.events().filter(|event| event.register == Register::Rtmr1);
-            if own.any(|event| event.digest == digest) {
+            if self.logs(Register::Rtmr1, self.kernel(form)?) {
                 return Ok(form);
             }
         }
         Err(MeasureError::BootLacks(DigestSource::Kernel))
+    }
+
+    /// The form whose digest the log holds.
+    fn command_line_form(&self) -> Result<CommandLineForm, MeasureError> {
+        for form in CommandLineForm::ALL {
+            if self.logs(Register::Rtmr2, command_line_digest(self.image.cmdline, form)?) {
+                return Ok(form);
+            }
+        }
+        Err(MeasureError::BootLacks(DigestSource::CommandLine))
+    }
+
+    fn logs(&self, register: Register, digest: Hex48) -> bool {
+        self.events().any(|event| event.register == register && event.digest == digest)
     }
 
     /// The order that gives the quote's MRTD.

@@ -1,17 +1,35 @@
 //! RTMR2: command line and initramfs, as the kernel's EFI stub measures them.
 //!
-//! The stub hashes the load options: UTF-16 with a final zero, behind the command line the name under which the firmware
-//! offers QEMU's initramfs.
+//! The stub hashes the load options: UTF-16 with a final zero, and beside the command line the name under which the firmware
+//! offers QEMU's initramfs: behind it in older firmware, before it since EDK II 202408.
+
+use serde::{Deserialize, Serialize};
 
 use super::error::MeasureError;
 use crate::{fixed_hex::Hex48, logs::payload::sha384};
 
-/// What the firmware appends for an initramfs that comes from QEMU.
-const INITRD_OPTION: &str = " initrd=initrd";
+/// What the firmware adds for an initramfs that comes from QEMU.
+const INITRD_OPTION: &str = "initrd=initrd";
 pub const MAX_COMMAND_LINE: usize = 4096;
 pub const MAX_INITRAMFS_BYTES: usize = 1 << 30;
 
-pub fn command_line_digest(command_line: &str) -> Result<Hex48, MeasureError> {
+/// On which side of the command line the firmware names the initramfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CommandLineForm {
+    #[default]
+    InitrdLast,
+    InitrdFirst,
+}
+
+impl CommandLineForm {
+    pub(super) const ALL: [Self; 2] = [Self::InitrdLast, Self::InitrdFirst];
+}
+
+pub fn command_line_digest(
+    command_line: &str,
+    form: CommandLineForm,
+) -> Result<Hex48, MeasureError> {
     if command_line.len() > MAX_COMMAND_LINE {
         return Err(MeasureError::CommandLine("it is longer than 4096 bytes"));
     }
@@ -22,8 +40,11 @@ pub fn command_line_digest(command_line: &str) -> Result<Hex48, MeasureError> {
     if !command_line.is_ascii() {
         return Err(MeasureError::CommandLine("it holds other characters than ASCII"));
     }
-    let letters = command_line.bytes().chain(INITRD_OPTION.bytes()).chain([0]);
-    let wide: Vec<u8> = letters.flat_map(|letter| [letter, 0]).collect();
+    let options = match form {
+        CommandLineForm::InitrdLast => format!("{command_line} {INITRD_OPTION}\0"),
+        CommandLineForm::InitrdFirst => format!("{INITRD_OPTION} {command_line}\0"),
+    };
+    let wide: Vec<u8> = options.bytes().flat_map(|letter| [letter, 0]).collect();
     Ok(sha384(&wide))
 }
 

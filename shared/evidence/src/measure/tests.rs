@@ -7,3 +7,4 @@ mod recipe;
 mod record;
 mod tdvf;
 mod whole;
+mod witness;

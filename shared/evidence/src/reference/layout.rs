@@ -2,13 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{ReferenceValues, RegisterRow};
+use super::{Layout, ReferenceValues, RegisterRow};
 use crate::{
     fixed_hex::Hex48,
+    launch::Shape,
     layout1::BootRegisters,
     logs::{EventType, LoggedEvent, Register},
     measure::{
         Comparison, DigestSource, ExpectedEvent, MeasureError, Strictness, compare_register,
+        register,
     },
 };
 
@@ -36,14 +38,18 @@ pub struct Rtmr0Event {
 }
 
 impl Rtmr0Layout {
-    /// Of a launch whose events are known. `None` where a digest is missing that is not the host's to decide.
-    pub fn of(firmware: Hex48, vcpus: u32, events: &[ExpectedEvent]) -> Option<Self> {
+    /// Of a launch whose events are known. Fails where a digest is missing that is not the host's to decide.
+    pub fn of(firmware: Hex48, vcpus: u32, events: &[ExpectedEvent]) -> Result<Self, MeasureError> {
         let own = events.iter().filter(|event| event.register == Register::Rtmr0);
         let events = own.map(|event| {
-            let digest = if event.source.is_host_layout() { None } else { Some(event.digest?) };
-            Some(Rtmr0Event { event_type: event.event_type.into(), digest })
+            let digest = match (event.source.is_host_layout(), event.digest) {
+                (true, _) => None,
+                (false, Some(digest)) => Some(digest),
+                (false, None) => return Err(MeasureError::NotRecorded(event.source)),
+            };
+            Ok(Rtmr0Event { event_type: event.event_type.into(), digest })
         });
-        Some(Self { firmware, vcpus, events: events.collect::<Option<_>>()? })
+        Ok(Self { firmware, vcpus, events: events.collect::<Result<_, _>>()? })
     }
 
     /// Holds a log, which was replayed to a quote before, against these events.
@@ -52,10 +58,40 @@ impl Rtmr0Layout {
         compare_register(Register::Rtmr0, &expected, logged, Strictness::LayoutFree)
     }
 
+    pub(super) fn is_of(&self, row: &RegisterRow) -> bool {
+        self.firmware == row.firmware && self.vcpus == row.vcpus
+    }
+
     /// Something must be fixed, or any firmware would fit.
     pub(super) fn is_valid(&self) -> bool {
         self.events.len() <= MAX_LAYOUT_EVENTS
             && self.events.iter().any(|event| event.digest.is_some())
+    }
+}
+
+impl RegisterRow {
+    /// What a recipe gives for one firmware and shape: without register 0 where the host's tables were not recorded.
+    pub fn by_events(
+        firmware: Hex48,
+        shape: Shape,
+        mrtd: Hex48,
+        events: &[ExpectedEvent],
+    ) -> Result<Self, MeasureError> {
+        let rtmr0 = match register(Register::Rtmr0, events) {
+            Ok(value) => Some(value),
+            Err(MeasureError::NotRecorded(_)) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self {
+            layout: Layout::Recorded,
+            firmware,
+            vcpus: shape.vcpus,
+            memory_mib: Some(shape.memory_mib),
+            mrtd,
+            rtmr0,
+            rtmr1: register(Register::Rtmr1, events)?,
+            rtmr2: register(Register::Rtmr2, events)?,
+        })
     }
 }
 
@@ -70,13 +106,11 @@ impl ReferenceValues {
     ) -> Option<Result<(&RegisterRow, Comparison), MeasureError>> {
         let mut found = None;
         for row in self.registers.iter().filter(|row| row.vcpus == vcpus) {
-            let others =
-                |registers: &BootRegisters| (registers.mrtd, registers.rtmr1, registers.rtmr2);
-            if others(&row.registers()) != others(measured) {
+            let known = (row.mrtd, row.rtmr1, row.rtmr2);
+            if known != (measured.mrtd, measured.rtmr1, measured.rtmr2) {
                 continue;
             }
-            let layouts = self.rtmr0.iter().filter(|layout| layout.vcpus == vcpus);
-            for layout in layouts.filter(|layout| layout.firmware == row.firmware) {
+            for layout in self.rtmr0.iter().filter(|layout| layout.is_of(row)) {
                 match layout.compare(logged) {
                     Ok(comparison) => return Some(Ok((row, comparison))),
                     Err(error) => found = Some(Err(error)),

@@ -122,7 +122,8 @@ impl ReleaseImage {
 pub(super) fn digests_of(values: &ReferenceValues) -> Vec<RevokedDigest> {
     let mut list = BTreeSet::new();
     for row in &values.registers {
-        for register in [&row.firmware, &row.mrtd, &row.rtmr0, &row.rtmr1, &row.rtmr2] {
+        let registers = [&row.firmware, &row.mrtd, &row.rtmr1, &row.rtmr2];
+        for register in registers.into_iter().chain(&row.rtmr0) {
             list.insert(RevokedDigest::of(&register.0));
         }
     }

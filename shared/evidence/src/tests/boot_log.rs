@@ -46,7 +46,8 @@ impl Booted {
         let mut scene = Scene::new();
         let registers = CcelLog::parse(&log).expect("a log").replay();
         for row in &mut scene.references[0].registers {
-            [row.rtmr0, row.rtmr1, row.rtmr2, _] = registers;
+            let [rtmr0, rtmr1, rtmr2, _] = registers;
+            (row.rtmr0, row.rtmr1, row.rtmr2) = (Some(rtmr0), rtmr1, rtmr2);
         }
         Self { scene, log }
     }
@@ -93,7 +94,7 @@ fn without_a_boot_log_the_registers_must_be_on_the_list() {
     assert_eq!(verdict.finding("event-log").expect("judged").anchor, "RTMR3");
 
     for row in &mut booted.scene.references[0].registers {
-        row.rtmr0.0[0] ^= 1;
+        row.rtmr0 = Some(Hex48::from([7; 48]));
     }
     let verdict = booted.judge(&bundle, Purpose::Identity);
     assert!(!verdict.is_accepted() && !verdict.has(Code::LogReplay), "{}", verdict.render());
@@ -184,6 +185,32 @@ fn a_policy_may_leave_the_hosts_tables_free() {
     // Equal in full needs no leave.
     let verdict = Elsewhere::new(firmware_log()).verdict();
     assert!(verdict.is_accepted() && !verdict.has(measure::Code::LayoutFree));
+}
+
+/// The machine's tables were not recorded: nothing says what RTMR0 is, and the list of events says what it is made of.
+#[test]
+fn a_row_without_rtmr0_needs_a_policy_that_goes_by_events() {
+    let mut elsewhere = Elsewhere::new(boot(&[9; 48], &VOLUME, &KERNEL));
+    elsewhere.0.scene.references[0].registers[0].rtmr0 = None;
+    let verdict = elsewhere.verdict();
+    assert!(verdict.is_accepted(), "{}", verdict.render());
+    assert!(verdict.has(measure::Code::LayoutFree));
+
+    elsewhere.0.scene.policy.rules.rtmr0 = Rtmr0Rule::Full;
+    let verdict = elsewhere.verdict();
+    assert!(verdict.has(measure::Code::NotRecorded) && !verdict.is_accepted());
+    // Without a log of the boot there is nothing to go by.
+    elsewhere.0.scene.policy.rules.rtmr0 = Rtmr0Rule::LayoutFree;
+    let mut bundle = elsewhere.0.bundle(Purpose::Identity);
+    bundle.ccel = None;
+    let verdict = elsewhere.0.judge(&bundle, Purpose::Identity);
+    assert!(verdict.has(measure::Code::NotRecorded) && !verdict.is_accepted());
+
+    let values = &mut elsewhere.0.scene.references[0];
+    values.registers[0].layout = crate::reference::Layout::Recorded;
+    assert!(values.to_bytes().is_ok());
+    values.rtmr0.clear();
+    assert_eq!(values.to_bytes().expect_err("refused").entry(), Code::ReferenceField);
 }
 
 /// Two files of one release, of firmwares that differ in nothing but what RTMR0 measures.

@@ -250,7 +250,8 @@ fn registers_without_a_log_are_compared_whole() {
     for register in 0..3 {
         let mut other = scene.references.clone();
         let row = &mut other[0].registers[0];
-        let value = [&mut row.rtmr0, &mut row.rtmr1, &mut row.rtmr2];
+        let rtmr0 = row.rtmr0.as_mut().expect("known");
+        let value = [rtmr0, &mut row.rtmr1, &mut row.rtmr2];
         value.into_iter().nth(register).expect("a register").0[0] ^= 1;
         let mut changed = Scene::new();
         changed.references = other;

@@ -8,7 +8,7 @@ use crate::{
         Code, KernelForm,
         authenticode::{authenticode, fuzz_authenticode},
         rtmr1::{kernel_digest, patched},
-        rtmr2::{command_line_digest, initramfs_digest},
+        rtmr2::{CommandLineForm, command_line_digest, initramfs_digest},
     },
 };
 
@@ -201,12 +201,21 @@ fn kernels_that_qemu_would_treat_otherwise_are_refused() {
 /// Computed independently with Python's hashlib.
 #[test]
 fn command_lines_hash_wide_and_with_the_firmwares_addition() {
+    let digest = |line, form| command_line_digest(line, form).expect("a digest").to_string();
     assert_eq!(
-        command_line_digest("console=ttyS0 quiet").expect("a digest").to_string(),
+        digest("console=ttyS0 quiet", CommandLineForm::InitrdLast),
         "84d8bb0cdce30e79de0d21467e3ded56bd08e8486e8d907178e8c8fadb3a8b08c5ddc0bab090b78b814fc71fbcc1dcc6"
     );
+    // A published event of a TDX VM with Ubuntu's kernel 7.0.
+    assert_eq!(
+        digest("root=LABEL=cloudimg-rootfs ro console=ttyS0", CommandLineForm::InitrdFirst),
+        "b8c85d40a1d555a451571e24d7d7c4c331bc15721d6e4b2a5cb5093214c44174822a0916aa4d622d4309644de99cd59c"
+    );
     for refused in ["a\0b", "é", &"x".repeat(4097)] {
-        assert_eq!(command_line_digest(refused).expect_err("refused").entry(), Code::CommandLine);
+        for form in CommandLineForm::ALL {
+            let error = command_line_digest(refused, form).expect_err("refused");
+            assert_eq!(error.entry(), Code::CommandLine);
+        }
     }
     assert_eq!(initramfs_digest(b"x"), Ok(sha384(b"x")));
     assert_eq!(initramfs_digest(b"").expect_err("refused").entry(), Code::KernelLength);

@@ -4,8 +4,9 @@ use super::whole::{Files, SHAPE, logged, recipe};
 use crate::{
     logs::{EventType, LoggedEvent, payload::sha384},
     measure::{
-        Code, DigestSource, KernelForm, PageOrder, Recipe, RecipeEvent, RecordedBoot, Strictness,
-        compare, expected_events, measure_tdx, record, record_shape, registers,
+        Code, CommandLineForm, DigestSource, KernelForm, PageOrder, Recipe, RecipeEvent,
+        RecordedBoot, Strictness, compare, expected_events, measure_tdx, record, record_shape,
+        registers,
     },
 };
 
@@ -20,9 +21,10 @@ fn fixed(event_type: u32, name: &str) -> RecipeEvent {
 }
 
 /// Fw_cfg values before the variables, SMBIOS behind the ACPI tables, a second boot option.
-fn newer() -> Recipe {
+pub(super) fn newer() -> Recipe {
     let mut recipe = recipe();
     recipe.kernel = KernelForm::AsIs;
+    recipe.command_line = CommandLineForm::InitrdFirst;
     recipe.events.insert(2, fixed(0xa, "event 2"));
     recipe.events.insert(3, fixed(0xa, "event 3"));
     let smbios =
@@ -61,7 +63,7 @@ fn a_boot_gives_the_recipe_that_explains_it() {
         let log = log(&files, &original);
         let made = record("made", "a test", &boot(&files, &original, &log)).expect("records");
         assert_eq!((made.kernel, made.page_order), (original.kernel, PageOrder::SinglePass));
-        assert_eq!(made.memory, original.memory);
+        assert_eq!((&made.memory, made.command_line), (&original.memory, original.command_line));
         assert_eq!(made.recorded, original.recorded);
         let sources = |recipe: &Recipe| {
             let events = recipe.events.iter();

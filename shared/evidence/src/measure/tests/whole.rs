@@ -7,12 +7,14 @@ use super::{
 use crate::{
     event_log::extend,
     fixed_hex::Hex48,
+    launch::Shape,
     logs::{EventType, LoggedEvent, Register, payload::sha384},
     measure::{
         Code, DigestSource, ExpectedEvent, KernelForm, MachineShape, PageOrder, Recipe,
-        RecordedTables, SHIPPED, Strictness, Tdvf, TdxImage, TdxMeasurement, compare,
+        RecipeEvent, RecordedTables, SHIPPED, Strictness, Tdvf, TdxImage, TdxMeasurement, compare,
         expected_events, measure_tdx, mrtd,
     },
+    reference::{RegisterRow, Rtmr0Layout},
 };
 
 pub(super) const SHAPE: MachineShape =
@@ -231,4 +233,35 @@ fn without_a_recording_only_the_weaker_comparison_is_possible_and_says_so() {
     let sources: Vec<_> = free.iter().map(|free| (free.source, free.expected)).collect();
     use DigestSource::{AcpiLoader, AcpiRsdp, AcpiTables};
     assert_eq!(sources, [(AcpiLoader, None), (AcpiRsdp, None), (AcpiTables, None)]);
+}
+
+/// Reference values carry what is known: without the host's tables all but register 0, and that by its events.
+#[test]
+fn a_row_says_what_is_known() {
+    let (files, known) = (Files::new(), recipe());
+    let bare = Recipe { recorded: vec![], ..known.clone() };
+    let firmware = sha384(&files.firmware);
+    let shape = Shape { vcpus: SHAPE.vcpus, memory_mib: SHAPE.memory_mib };
+    let rows = [&known, &bare].map(|recipe| {
+        let events = expected_events(&files.image(), SHAPE, recipe).expect("events");
+        let row = RegisterRow::by_events(firmware, shape, recipe.mrtd, &events).expect("a row");
+        (row, Rtmr0Layout::of(firmware, shape.vcpus, &events).expect("nothing else is unknown"))
+    });
+    let measured = files.measure(&known).expect("measures").registers;
+    assert_eq!(rows[0].0, RegisterRow::recorded(firmware, shape, &measured));
+    assert_eq!(rows[1].0, RegisterRow { rtmr0: None, ..rows[0].0 });
+    assert_eq!(rows[0].1, rows[1].1);
+
+    // SMBIOS is not the host's to decide: without it not even the events are known.
+    let mut newer = bare;
+    newer.events.push(RecipeEvent {
+        register: 0,
+        event_type: 0x8000_0009,
+        name: "smbios".to_owned(),
+        digest: DigestSource::Smbios,
+        value: None,
+    });
+    let events = expected_events(&files.image(), SHAPE, &newer).expect("events");
+    let error = Rtmr0Layout::of(firmware, shape.vcpus, &events).expect_err("unknown");
+    assert_eq!(error.entry(), Code::NotRecorded);
 }
