@@ -49,7 +49,7 @@ fn whole_judgement(bencher: Bencher<'_, '_>) {
         host_data: report.host_data,
         measurements: &measurements,
     };
-    let context = SnpContext { rules: &rules, roots: &roots, now: AT, seen_crl: None };
+    let context = SnpContext { rules: &rules, roots: &roots, now: AT };
     bencher.bench(|| {
         let mut findings = Findings::default();
         let collateral = Some(black_box(&collateral));

@@ -166,7 +166,7 @@ pub fn appraise(
             dstack_bundle::judge(bundle, &parts, expectation, context, anchor, &mut findings);
         }
     }
-    let simulated_gpu = gpu::judge(bundle, &parts, context, anchor, &mut findings);
+    let simulated_gpu = gpu::judge(bundle, &parts, expectation, context, anchor, &mut findings);
     if anchor.is_none() {
         findings.withdraw(Code::NotChecked, "the quote did not verify");
     }

@@ -299,7 +299,7 @@ crate::code_table! {
         "correct the policy file; `strict` is the ready-made one"
     PolicyField "ST-EVID-83"
         "a value in the policy file is out of its limits, or is one that no policy may allow"
-        "correct the policy file"
+        "correct the policy file; with `dstack`, list what may run with --compose-hash and --os-image"
     GpuUnverified "ST-EVID-84"
         "the GPU's evidence is bound to this VM but was not verified"
         "verify the GPU's evidence separately; or say `gpu = \"unverified\"` in your policy"

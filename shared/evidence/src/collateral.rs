@@ -5,6 +5,7 @@
 
 mod amd;
 pub mod answers;
+mod asking;
 mod codes;
 mod facts;
 mod inquiry;
@@ -24,8 +25,9 @@ use crate::{
 
 pub use amd::SnpInquiry;
 pub use answers::{Answer, Answers};
+pub use asking::{Asking, AtHand, Document, Documents, MakerInquiry};
 pub use codes::Code;
-pub use facts::{AmdFacts, Brought, Facts};
+pub use facts::{AmdFacts, Brought, Facts, Lesson};
 pub use inquiry::{Ask, Inquiry, IntelInquiry, Method, Next};
 pub use memory::{AmdRolledBack, CollateralFacts, CollateralMemory, RolledBack};
 pub use nvidia::GpuInquiry;

@@ -168,45 +168,69 @@ impl EventLog {
         check_registers(&self.replay(), quoted)
     }
 
-    /// The rules of register 3: first and once `sealtune-launch` with this `H`; `job-start` never before a job, and exactly
-    /// once, with this specification, after.
+    /// The rules of register 3, where nothing else may stand; see [`check_own_events`].
     pub fn check_runtime(
         &self,
         purpose: Purpose,
         launch: &LaunchDigest,
         spec: Option<&Hex32>,
     ) -> Result<(), EventLogError> {
-        let runtime =
-            || self.events.iter().filter(|event| usize::from(event.imr) == RUNTIME_REGISTER);
-        let named = |name: &'static str| runtime().filter(move |event| event.name == name);
-        if let Some(other) =
-            runtime().find(|event| event.name != LAUNCH_EVENT && event.name != JOB_START_EVENT)
-        {
-            return Err(EventLogError::UnknownEvent(other.name.clone()));
-        }
-        let first = named(LAUNCH_EVENT).next().ok_or(EventLogError::LaunchMissing)?;
-        match named(LAUNCH_EVENT).count() {
-            1 => {}
-            count => return Err(EventLogError::LaunchRepeated(count)),
-        }
-        if runtime().next() != Some(first) {
-            return Err(EventLogError::LaunchNotFirst);
-        }
-        if first.payload.0 != launch.0.0 {
-            return Err(EventLogError::LaunchPayload);
-        }
-        let starts = named(JOB_START_EVENT).count();
-        match (purpose.follows_job_start(), starts) {
-            (false, 0) => return Ok(()),
-            (false, _) => return Err(EventLogError::JobStartEarly(purpose)),
-            (true, 0) => return Err(EventLogError::JobStartMissing(purpose)),
-            (true, 1) => {}
-            (true, count) => return Err(EventLogError::JobStartRepeated(count)),
-        }
-        let started = named(JOB_START_EVENT).next();
-        let agrees = started.zip(spec).is_some_and(|(event, spec)| event.payload.0 == spec.0);
-        if agrees { Ok(()) } else { Err(EventLogError::JobStartPayload) }
+        let runtime: Vec<OwnEvent<'_>> = self
+            .events
+            .iter()
+            .filter(|event| usize::from(event.imr) == RUNTIME_REGISTER)
+            .map(|event| OwnEvent { name: &event.name, payload: &event.payload.0 })
+            .collect();
+        check_own_events(&runtime, purpose, launch, spec)
     }
+}
+
+/// An event of Sealtune's agent, whichever log it stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnEvent<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) payload: &'a [u8],
+}
+
+/// Whether Sealtune's agent writes events of this name.
+pub(crate) fn is_own_event(name: &str) -> bool {
+    name == LAUNCH_EVENT || name == JOB_START_EVENT
+}
+
+/// What the agent may have written: first and once `sealtune-launch` with this `H`; `job-start` never before a job, and
+/// exactly once, with this specification, after.
+pub(crate) fn check_own_events(
+    events: &[OwnEvent<'_>],
+    purpose: Purpose,
+    launch: &LaunchDigest,
+    spec: Option<&Hex32>,
+) -> Result<(), EventLogError> {
+    if let Some(other) = events.iter().find(|event| !is_own_event(event.name)) {
+        return Err(EventLogError::UnknownEvent(other.name.to_owned()));
+    }
+    let named = |name: &'static str| events.iter().filter(move |event| event.name == name);
+    let first = events.first().ok_or(EventLogError::LaunchMissing)?;
+    match named(LAUNCH_EVENT).count() {
+        0 => return Err(EventLogError::LaunchMissing),
+        1 => {}
+        count => return Err(EventLogError::LaunchRepeated(count)),
+    }
+    if first.name != LAUNCH_EVENT {
+        return Err(EventLogError::LaunchNotFirst);
+    }
+    if first.payload != launch.0.0 {
+        return Err(EventLogError::LaunchPayload);
+    }
+    match (purpose.follows_job_start(), named(JOB_START_EVENT).count()) {
+        (false, 0) => return Ok(()),
+        (false, _) => return Err(EventLogError::JobStartEarly(purpose)),
+        (true, 0) => return Err(EventLogError::JobStartMissing(purpose)),
+        (true, 1) => {}
+        (true, count) => return Err(EventLogError::JobStartRepeated(count)),
+    }
+    let started = named(JOB_START_EVENT).next();
+    let agrees = started.zip(spec).is_some_and(|(event, spec)| event.payload == spec.0);
+    if agrees { Ok(()) } else { Err(EventLogError::JobStartPayload) }
 }
 
 /// That the registers which events lead to are those of a quote.

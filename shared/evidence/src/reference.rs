@@ -22,7 +22,7 @@ use crate::{
 
 pub use departure::Departure;
 pub use image::{ImageEvent, ImageReference, ImageRegisters};
-pub use layout::{Rtmr0Event, Rtmr0Layout};
+pub use layout::{HostCode, Rtmr0Event, Rtmr0Layout};
 
 pub const MAX_REFERENCE_BYTES: usize = 1024 * 1024;
 pub const MAX_ROWS: usize = 4096;
@@ -135,6 +135,8 @@ pub struct ReferenceValues {
     pub snp: Vec<SnpRow>,
     /// Layers that belong to the release.
     pub layers: Vec<Layer>,
+    #[serde(skip)]
+    pub host_code: HostCode,
 }
 
 /// What the image builder knows about an image.
@@ -220,6 +222,7 @@ impl ReferenceValues {
             rtmr0: vec![],
             snp: vec![],
             layers: image.layers,
+            host_code: HostCode::Unstated,
         }
     }
 

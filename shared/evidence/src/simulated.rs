@@ -7,6 +7,7 @@
 //! Pure: the seed and the time come from the caller. Equal seeds and times make equal certificates.
 
 mod collateral;
+mod dstack;
 mod pki;
 mod quote;
 mod vm;
@@ -24,6 +25,7 @@ use crate::{
     launch::LaunchError,
 };
 
+pub use dstack::SimulatedDstack;
 use pki::Pki;
 pub use vm::SimulatedVm;
 

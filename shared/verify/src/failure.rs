@@ -34,6 +34,8 @@ pub enum Failure {
     Receipt { path: PathBuf, source: PackageError },
     #[error("use {}: {source}", path.display())]
     Policy { path: PathBuf, source: PolicyError },
+    #[error("use the policy {}: there is neither one of this name nor such a file", path.display())]
+    PolicyUnknown { path: PathBuf },
     #[error("use {}: {source}", path.display())]
     Manifest { path: PathBuf, source: ReleaseError },
     #[error("{0}")]
@@ -139,6 +141,11 @@ const OWN: &[CodeEntry] = &[
         fix: "pass the file that was published with the manifest with --reference",
     },
     CodeEntry {
+        code: "ST-VRFY-12",
+        cause: "there is no ready-made policy of this name, and no such file",
+        fix: "name one of strict, dstack, 0g and dev, or pass the path of a policy file",
+    },
+    CodeEntry {
         code: "ST-VRFY-19",
         cause: "the command line cannot be understood",
         fix: "see `sealtune-verify --help`, and the help of its commands",
@@ -154,6 +161,7 @@ impl Failure {
             Self::Dstack { source, .. } => source.code(),
             Self::Receipt { source, .. } => source.code(),
             Self::Policy { source, .. } => source.code(),
+            Self::PolicyUnknown { .. } => "ST-VRFY-12",
             Self::Reference { source, .. } => source.code(),
             Self::Measure { source, .. } => source.code(),
             Self::Witness { source, .. } => source.code(),
@@ -231,6 +239,13 @@ impl Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fix_of_an_unknown_policy_lists_the_known_ones() {
+        let fix = Failure::PolicyUnknown { path: "x".into() }.fix();
+        let named = sealtune_evidence::Policy::names().all(|name| fix.contains(name));
+        assert!(named && sealtune_evidence::Policy::names().count() == 4, "{fix}");
+    }
 
     #[test]
     fn the_own_codes_are_in_the_readme() {

@@ -2,8 +2,8 @@
 
 use std::{
     fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
+    io::{ErrorKind, Read as _},
+    path::Path,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -16,7 +16,7 @@ use sealtune_evidence::{
     snp::collateral::{MAX_SNP_COLLATERAL_BYTES, SnpCollateral},
 };
 
-use crate::{cli::JudgeOptions, failure::Failure};
+use crate::failure::Failure;
 
 const STRICT: &str = "strict";
 const MAX_CERTIFICATE: usize = 16 * 1024;
@@ -80,18 +80,21 @@ pub(crate) fn sha384(path: &Path) -> Result<Hex48, Failure> {
     Ok(bytes.into())
 }
 
-/// A ready-made policy by its name, or a file, with what the command line lists besides.
-pub(crate) fn policy(options: &JudgeOptions) -> Result<Policy, Failure> {
-    let listed = ListedImages {
-        compose_hashes: options.compose_hash.clone(),
-        os_images: options.os_image.clone(),
-    };
-    let default = PathBuf::from(STRICT);
-    let path = options.policy.as_ref().unwrap_or(&default);
-    let ready_made = path.to_str().and_then(|name| Policy::by_name(name, &listed));
+/// A ready-made policy by its name (without one: `strict`), or a file, with what the user lists besides. A file of one of these
+/// names is `./strict`.
+pub fn policy(name_or_file: Option<&Path>, listed: &ListedImages) -> Result<Policy, Failure> {
+    let path = name_or_file.unwrap_or(Path::new(STRICT));
+    let ready_made = path.to_str().and_then(|name| Policy::by_name(name, listed));
     let policy = match ready_made {
         Some(policy) => policy,
-        None => Policy::parse_with(&read(path, MAX_POLICY_BYTES)?, &listed),
+        None => match read(path, MAX_POLICY_BYTES) {
+            Err(Failure::Read { path, source })
+                if source.kind() == ErrorKind::NotFound && path.components().count() == 1 =>
+            {
+                return Err(Failure::PolicyUnknown { path });
+            }
+            bytes => Policy::parse_with(&bytes?, listed),
+        },
     };
     policy.map_err(Failure::of(path, |path, source| Failure::Policy { path, source }))
 }
@@ -111,8 +114,8 @@ pub(crate) fn gpu_collateral(path: &Path) -> Result<NvidiaCollateral, Failure> {
         .map_err(Failure::of(path, |path, source| Failure::GpuCollateral { path, source }))
 }
 
-/// A certificate in DER, from a file in DER or PEM.
-pub(crate) fn certificate(path: &Path) -> Result<Vec<u8>, Failure> {
+/// The root certificate of a simulated platform in DER, from a file of one in DER or PEM.
+pub fn root_certificate(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = read(path, MAX_CERTIFICATE)?;
     let refused = || Failure::Root { path: path.to_owned() };
     if bytes.first() == Some(&0x30) {

@@ -3,10 +3,9 @@
 use std::{fmt::Write as _, path::PathBuf};
 
 use sealtune_evidence::{
-    Anchors, Collateral, Context, EvidenceBundle, JudgeTime, Policy, Verdict,
-    collateral::{Brought, Code, CollateralMemory, Facts, Services},
-    nvidia::NvidiaCollateral,
-    snp::SnpCollateral,
+    Anchors, Context, EvidenceBundle, JudgeTime, Policy, Verdict,
+    collateral::{AtHand, Code, Documents, Services},
+    policy::ListedImages,
     verdict::Findings,
 };
 use serde::Serialize;
@@ -16,7 +15,7 @@ use crate::{
     cli::{CollateralSource, JudgeOptions},
     failure::Failure,
     input,
-    memory_file::MemoryFile,
+    memory_file::remember,
     online::Online,
     releases::{ReleaseFiles, Releases, Trust},
 };
@@ -33,21 +32,14 @@ pub(crate) struct Judge<'a> {
     policy: Policy,
     trust: Trusted,
     anchors: Anchors,
-    own: Own,
+    /// Collateral of the user's.
+    own: Documents,
     /// Set until it is done.
     online: Option<Online<'a>>,
     /// Of today: it says nothing about another time.
-    fetched: Own,
+    fetched: Documents,
     memory: Option<PathBuf>,
     now: u64,
-}
-
-/// Collateral that is not the sender's.
-#[derive(Default)]
-pub(crate) struct Own {
-    pub(crate) intel: Option<Collateral>,
-    pub(crate) amd: Option<SnpCollateral>,
-    pub(crate) gpu: Option<NvidiaCollateral>,
 }
 
 /// Releases are trusted for a time: what was good then may have been revoked since.
@@ -73,9 +65,13 @@ impl<'a> Judge<'a> {
         options: &JudgeOptions,
         surroundings: &Surroundings<'a>,
     ) -> Result<Self, Failure> {
-        let policy = input::policy(options)?;
+        let listed = ListedImages {
+            compose_hashes: options.compose_hash.clone(),
+            os_images: options.os_image.clone(),
+        };
+        let policy = input::policy(options.policy.as_deref(), &listed)?;
         let simulated_root =
-            options.simulated_root.as_deref().map(input::certificate).transpose()?;
+            options.simulated_root.as_deref().map(input::root_certificate).transpose()?;
         let (mut intel, mut online) = (None, None);
         match &options.collateral {
             None => {}
@@ -118,9 +114,9 @@ impl<'a> Judge<'a> {
             policy,
             trust,
             anchors: Anchors { simulated_root, ..Anchors::default() },
-            own: Own { intel, amd, gpu },
+            own: Documents { intel, amd, gpu },
             online,
-            fetched: Own::default(),
+            fetched: Documents::default(),
             memory,
             now: surroundings.now,
         })
@@ -133,7 +129,7 @@ impl<'a> Judge<'a> {
     ) -> Result<Self, Failure> {
         if let Some(online) = self.online.take() {
             let gpu = self.policy.rules.gpu;
-            self.fetched = online.fetch(bundles, &self.own, &self.anchors, gpu)?;
+            self.fetched = online.fetch(bundles, self.own.at_hand(), &self.anchors, gpu)?;
         }
         Ok(self)
     }
@@ -150,7 +146,8 @@ impl<'a> Judge<'a> {
             verdict
         };
         let mut now = judge(JudgeTime::Now(self.now), &self.trust.now);
-        self.remember(parts, &mut now)?;
+        let memory = self.memory.as_deref();
+        remember(memory, parts, self.at_hand(), &self.anchors, self.now, &mut now)?;
         let Some((at, trust)) = &self.trust.at else { return Ok(Judged::Now(now)) };
         let mut then = judge(JudgeTime::At(*at), trust);
         if !then.simulated {
@@ -162,52 +159,23 @@ impl<'a> Judge<'a> {
     }
 
     fn context<'b>(&'b self, time: JudgeTime, trust: &'b Trust) -> Context<'b> {
-        let of_today = matches!(time, JudgeTime::Now(_));
-        let Own { intel, amd, gpu } = &self.fetched;
+        let AtHand { intel, amd, gpu } = match time {
+            JudgeTime::Now(_) => self.at_hand(),
+            JudgeTime::At(_) => self.own.at_hand(),
+        };
         Context {
             policy: &self.policy,
             references: &trust.references,
             anchors: &self.anchors,
-            collateral: self.own.intel.as_ref().or(intel.as_ref().filter(|_| of_today)),
-            snp_collateral: self.own.amd.as_ref().or(amd.as_ref().filter(|_| of_today)),
-            gpu_collateral: self.own.gpu.as_ref().or(gpu.as_ref().filter(|_| of_today)),
+            collateral: intel,
+            snp_collateral: amd,
+            gpu_collateral: gpu,
             time,
         }
     }
 
-    /// Holds the collateral of every part against the memory, and keeps what is newer. Simulated platforms leave no trace.
-    fn remember(&self, parts: &[Part<'_>], verdict: &mut Verdict) -> Result<(), Failure> {
-        let brought = Brought {
-            intel: self.own.intel.as_ref().or(self.fetched.intel.as_ref()),
-            amd: self.own.amd.as_ref().or(self.fetched.amd.as_ref()),
-        };
-        let facts: Vec<_> = parts
-            .iter()
-            .filter_map(|part| {
-                let facts = Facts::of_hardware(part.bundle, brought, &self.anchors, self.now)?;
-                Some((part.name, facts))
-            })
-            .collect();
-        if facts.is_empty() {
-            // A yes about a real machine rests on collateral that has numbers.
-            if verdict.is_accepted() && !verdict.simulated {
-                let mut findings = Findings::default();
-                findings.unjudged("collateral-memory", Code::Facts, "it has none");
-                verdict.add(findings);
-            }
-            return Ok(());
-        }
-        let Some(path) = &self.memory else {
-            let mut findings = Findings::default();
-            findings.open("collateral-memory", "", Code::NoMemory, "");
-            verdict.add(findings);
-            return Ok(());
-        };
-        let file = MemoryFile::<CollateralMemory>::open(path)?;
-        let (findings, newest) = file.memory().hold(facts);
-        file.replace(&newest)?;
-        verdict.add(findings);
-        Ok(())
+    fn at_hand(&self) -> AtHand<'_> {
+        self.own.at_hand().or(self.fetched.at_hand())
     }
 }
 

@@ -28,7 +28,9 @@ use clap::CommandFactory as _;
 pub use catalogue::all_codes;
 pub use cli::{Arguments, Command};
 pub use failure::Failure;
+pub use input::{policy, root_certificate};
 pub use judge::Part;
+pub use memory_file::remember;
 pub use online::{Http, HttpError};
 pub use releases::{ReleaseFiles, Releases, Trust};
 

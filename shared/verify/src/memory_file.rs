@@ -9,11 +9,42 @@ use std::{
 };
 
 use sealtune_evidence::{
-    collateral::{CollateralMemory, memory::MAX_MEMORY_BYTES},
+    Anchors, Verdict,
+    collateral::{AtHand, Code, CollateralMemory, Lesson, memory::MAX_MEMORY_BYTES},
     release::ReleaseMemory,
+    verdict::Findings,
 };
 
-use crate::{failure::Failure, input};
+use crate::{failure::Failure, input, judge::Part};
+
+/// Holds what a verdict about these parts rests on against the memory of collateral at `path`, adds what comes of it to the
+/// verdict, and keeps what is newer. `at_hand` and `now` must be what was judged with.
+pub fn remember(
+    path: Option<&Path>,
+    parts: &[Part<'_>],
+    at_hand: AtHand<'_>,
+    anchors: &Anchors,
+    now: u64,
+    verdict: &mut Verdict,
+) -> Result<(), Failure> {
+    let named = parts.iter().map(|part| (part.name, part.bundle));
+    let findings = match (Lesson::of(named, at_hand.brought(), anchors, now, verdict), path) {
+        (Lesson::Nothing(findings), _) => findings,
+        (Lesson::Facts(_), None) => {
+            let mut findings = Findings::default();
+            findings.open("collateral-memory", "", Code::NoMemory, "");
+            findings
+        }
+        (Lesson::Facts(facts), Some(path)) => {
+            let file = MemoryFile::<CollateralMemory>::open(path)?;
+            let (findings, newest) = file.memory().hold(facts);
+            file.replace(&newest)?;
+            findings
+        }
+    };
+    verdict.add(findings);
+    Ok(())
+}
 
 /// Something that is kept in a file between runs.
 pub(crate) trait Memory: Default + PartialEq {

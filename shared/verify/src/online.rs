@@ -1,15 +1,13 @@
 //! Collateral from services, through whatever connection the caller brings.
 
 use sealtune_evidence::{
-    EvidenceBundle, Tee,
+    EvidenceBundle,
     anchor::Anchors,
-    collateral::{
-        Answer, Ask, GpuInquiry, Inquiry, IntelInquiry, Next, Services, SnpInquiry, Update,
-    },
+    collateral::{Answer, Ask, Asking, AtHand, Documents, Inquiry, Next, Services, Update},
     policy::GpuRule,
 };
 
-use crate::{failure::Failure, judge::Own};
+use crate::failure::Failure;
 
 /// Why nothing was got.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,34 +27,18 @@ pub(crate) struct Online<'a> {
 }
 
 impl Online<'_> {
-    /// Everything that these bundles of one boot need and `own` lacks, as new as the services have it. GPUs are asked about
-    /// if the policy wants them judged.
+    /// Everything that these bundles of one boot need and `own` lacks, as new as the services have it.
     pub(crate) fn fetch(
         &self,
         bundles: &[&EvidenceBundle],
-        own: &Own,
+        own: AtHand<'_>,
         anchors: &Anchors,
         gpu: GpuRule,
-    ) -> Result<Own, Failure> {
-        let mut fetched = Own::default();
-        let Some(first) = bundles.first() else { return Ok(fetched) };
-        let quote = &first.quote.0;
-        match first.tee {
-            Tee::Tdx | Tee::Dstack if own.intel.is_none() => {
-                let inquiry = IntelInquiry::new(&self.services.intel, self.update, quote);
-                fetched.intel = Some(self.all(inquiry.map_err(Failure::Fetch)?)?);
-            }
-            Tee::Snp if own.amd.is_none() => {
-                let sent = bundles.iter().find_map(|bundle| bundle.snp_collateral.as_ref());
-                let inquiry = SnpInquiry::new(&self.services.amd, quote, sent, &anchors.snp);
-                fetched.amd = Some(self.all(inquiry.map_err(Failure::Fetch)?)?);
-            }
-            Tee::Tdx | Tee::Dstack | Tee::Snp => {}
-        }
-        if gpu == GpuRule::Verified && own.gpu.is_none() {
-            let Services { rim, ocsp, .. } = &self.services;
-            let inquiry = GpuInquiry::of_bundles(rim, ocsp, bundles, &anchors.nvidia);
-            fetched.gpu = inquiry.map(|inquiry| self.all(inquiry)).transpose()?;
+    ) -> Result<Documents, Failure> {
+        let asking = Asking { services: &self.services, update: self.update, gpu, anchors };
+        let mut fetched = Documents::default();
+        for inquiry in asking.about(bundles, own) {
+            fetched.put(self.all(inquiry.map_err(Failure::Fetch)?)?);
         }
         Ok(fetched)
     }

@@ -3,7 +3,7 @@
 use sealtune_evidence::{
     Anchors, EvidenceBundle,
     bundle::MAX_BUNDLE_BYTES,
-    collateral::Services,
+    collateral::{AtHand, Services},
     measure::{Recording, TdxImage, Witness, record_witness},
     policy::GpuRule,
 };
@@ -14,7 +14,6 @@ use crate::{
     failure::Failure,
     image::{self, Boot, MAX_BOOT_FILE_BYTES},
     input,
-    judge::Own,
     online::Online,
 };
 
@@ -45,7 +44,7 @@ pub(crate) fn run(
             let online = Online { http, services, update: *update };
             // A recording is of the VM's own boot; its GPUs are not judged.
             let gpu = GpuRule::Unverified;
-            online.fetch(&[&evidence], &Own::default(), &anchors, gpu)?.intel
+            online.fetch(&[&evidence], AtHand::default(), &anchors, gpu)?.intel
         }
     };
     let witness = Witness {

@@ -207,6 +207,7 @@ impl Releases {
                 let more: Vec<_> =
                     more.filter(|one| !values.layers.contains(one)).cloned().collect();
                 values.layers.extend(more);
+                values.host_code = manifest.host_code(&values);
                 trust.references.push(values);
             }
             trust.vouchers.push(Voucher::of(manifest));

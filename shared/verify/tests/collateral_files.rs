@@ -2,67 +2,32 @@
 //! sender's, and one of another machine is of no use.
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+#[expect(dead_code, reason = "another test uses the rest of the desk")]
+mod desk;
 #[path = "../../receipt/tests/scene/mod.rs"]
 #[expect(dead_code, reason = "another test uses the rest of the scene")]
 mod scene;
 
-use std::{fs, path::PathBuf};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use clap::Parser as _;
 use sealtune_evidence::{
     EventLog, EvidenceBundle, Tee, base64_bytes::Base64Bytes, snp::SnpCollateral,
 };
-use sealtune_verify::{Arguments, Failure, Surroundings, run};
+use sealtune_verify::{Failure, Surroundings};
 use serde_json::{Value, json};
 
+use desk::{Folder, vector};
 use scene::{Boot, JOB, NOW, OFFER_NONCE};
 
-fn vector(name: &str) -> Option<Vec<u8>> {
-    let root = std::env::var_os("SEALTUNE_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")),
-        PathBuf::from,
+fn judge(files: &Folder, rest: &str) -> Result<Value, Failure> {
+    let line = format!(
+        "--json evidence @offer.json --purpose offer --nonce {OFFER_NONCE} --job {JOB} \
+         --reference @reference.json {rest}"
     );
-    let path = root.join(name);
-    let bytes = fs::read(&path).ok();
-    if bytes.is_none() {
-        println!("skipped: no vector {}", path.display());
-    }
-    bytes
-}
-
-struct Files(tempfile::TempDir);
-
-impl Files {
-    fn new(bundle: &EvidenceBundle) -> Self {
-        let files = Self(tempfile::tempdir().expect("a directory"));
-        files.write("offer.json", &bundle.to_bytes().expect("writes"));
-        files.write("reference.json", &scene::references().to_bytes().expect("writes"));
-        files.write("root.der", &Boot::new(1).platform.root_der());
-        files
-    }
-
-    fn write(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.0.path().join(name), bytes).expect("writes");
-    }
-
-    fn judge(&self, rest: &str) -> Result<Value, Failure> {
-        let line = format!(
-            "sealtune-verify --json evidence @offer.json --purpose offer --nonce {OFFER_NONCE} \
-             --job {JOB} --reference @reference.json {rest}"
-        );
-        let word = |word: &str| match word.strip_prefix('@') {
-            Some(name) => self.0.path().join(name).display().to_string(),
-            None => word.to_owned(),
-        };
-        let words = line.split_whitespace().map(word);
-        let arguments = Arguments::try_parse_from(words).expect("a command line");
-        let report = run(&arguments, &Surroundings::offline(NOW))?;
-        let verdict = serde_json::from_str(&report.stdout).expect("JSON");
-        // Nobody's evidence here is of the job: a real machine's parts stand in a made-up bundle.
-        assert!(!report.accepted, "{verdict}");
-        Ok(verdict)
-    }
+    let report = files.run(&line, &Surroundings::offline(NOW))?;
+    let verdict = serde_json::from_str(&report.stdout).expect("JSON");
+    // Nobody's evidence here is of the job: a real machine's parts stand in a made-up bundle.
+    assert!(!report.accepted, "{verdict}");
+    Ok(verdict)
 }
 
 /// Value and code of a claim.
@@ -97,7 +62,7 @@ fn certificates_for_a_real_snp_report() {
     bundle.collateral = None;
     // The sender's certificate is of another chip.
     bundle.snp_collateral = milan(&other);
-    let files = Files::new(&bundle);
+    let files = Folder::with(&bundle);
     let write = |name: &str, parts: &SnpCollateral| {
         files.write(name, &parts.to_bytes().expect("writes"));
     };
@@ -106,9 +71,9 @@ fn certificates_for_a_real_snp_report() {
     let turin = SnpCollateral::from_service(&turins_chain, &turin, None).expect("AMD's answers");
     write("turin.json", &turin);
 
-    let verdict = files.judge("").expect("judges");
+    let verdict = judge(&files, "").expect("judges");
     assert_eq!(claim(&verdict, "quote").1, "ST-SNP-06", "{verdict}");
-    let verdict = files.judge("--snp-collateral @own.json").expect("judges");
+    let verdict = judge(&files, "--snp-collateral @own.json").expect("judges");
     assert_eq!(claim(&verdict, "quote"), ("amd:milan".to_owned(), String::new()), "{verdict}");
     assert_eq!(verdict["simulated"], false);
     // A real machine, and somebody else's VM on it.
@@ -116,10 +81,10 @@ fn certificates_for_a_real_snp_report() {
         assert!(claim(&verdict, name).1.starts_with("ST-"), "{name}: {verdict}");
     }
     for file in ["other.json", "turin.json"] {
-        let verdict = files.judge(&format!("--snp-collateral @{file}")).expect("judges");
+        let verdict = judge(&files, &format!("--snp-collateral @{file}")).expect("judges");
         assert_eq!(claim(&verdict, "quote").1, "ST-SNP-06", "{file}: {verdict}");
     }
-    let failure = files.judge("--snp-collateral @reference.json").expect_err("no collateral");
+    let failure = judge(&files, "--snp-collateral @reference.json").expect_err("no collateral");
     assert_eq!((failure.code(), failure.exit_code()), ("ST-SNP-27", 2));
 }
 
@@ -142,7 +107,7 @@ fn rim_files_for_a_real_gpu() {
         "cc": { "feature": "on", "environment": "prod", "gpus_ready": false, "multi_gpu": "none" },
         "mig": "off", "virtualization": "pass-through",
     });
-    let files = Files::new(&gpu_offer(evidence.to_string().into_bytes()));
+    let files = Folder::with(&gpu_offer(evidence.to_string().into_bytes()));
     let rim = |id: &str, file: &[u8]| json!({ "id": id, "file": STANDARD.encode(file) });
     let own = json!({
         "version": 1, "ocsp": [],
@@ -156,7 +121,7 @@ fn rim_files_for_a_real_gpu() {
     files.write("empty.json", empty.to_string().as_bytes());
     let firmware = |rest: &str| {
         let line = format!("--simulated-root @root.der {rest}");
-        let verdict = files.judge(&line).expect("judges");
+        let verdict = judge(&files, &line).expect("judges");
         for name in ["gpu.0.chain", "gpu.0.signature"] {
             assert_eq!(claim(&verdict, name).1, "", "{name}: {verdict}");
         }
@@ -170,7 +135,7 @@ fn rim_files_for_a_real_gpu() {
     // Files of other versions under these names: read, and refused for what is in them.
     let read = firmware("--gpu-collateral @own.json");
     assert!(read.starts_with("ST-GPU-") && read != unknown, "{read} and {unknown}");
-    let failure = files.judge("--gpu-collateral @reference.json").expect_err("no collateral");
+    let failure = judge(&files, "--gpu-collateral @reference.json").expect_err("no collateral");
     assert_eq!((failure.code(), failure.exit_code()), ("ST-GPU-74", 2));
 }
 

@@ -2,11 +2,13 @@
 //! clocks far off.
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+#[expect(dead_code, reason = "another test uses the rest of the desk")]
+mod desk;
 #[path = "../../receipt/tests/scene/mod.rs"]
 #[expect(dead_code, reason = "another test uses the rest of the scene")]
 mod scene;
 
-use std::{fs, process::Command};
+use std::process::Command;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Parser as _;
@@ -14,22 +16,20 @@ use sealtune_evidence::verdict::is_invisible;
 use sealtune_verify::{Arguments, Failure, Report, Surroundings, run};
 use serde_json::Value;
 
+use desk::Folder;
 use scene::{Boot, JOB, NOW, OFFER_NONCE, OWNER_NONCE, job};
 
 const DAY: u64 = 86_400;
 
-struct Files(tempfile::TempDir);
+struct Files(Folder);
 
 impl Files {
     fn new() -> Self {
-        let files = Self(tempfile::tempdir().expect("a directory"));
-        files.write("reference.json", &scene::references().to_bytes().expect("writes"));
-        files.write("root.der", &Boot::new(1).platform.root_der());
-        files
+        Self(Folder::with(&Boot::new(1).offer()))
     }
 
     fn write(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.0.path().join(name), bytes).expect("writes");
+        self.0.write(name, bytes);
     }
 
     fn line(&self, command: &str, rest: &str) -> String {

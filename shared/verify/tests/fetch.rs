@@ -2,72 +2,24 @@
 #![cfg(feature = "fetch")]
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+#[expect(dead_code, reason = "another test uses the rest of the desk")]
+mod desk;
 #[path = "../../receipt/tests/scene/mod.rs"]
 #[expect(dead_code, reason = "another test uses the rest of the scene")]
 mod scene;
 
 use std::{
     fmt::Write as _,
-    fs,
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     process::{Command, Output},
-    sync::{Arc, Mutex},
-    thread,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use sealtune_evidence::{Collateral, HexBytes, simulated::SimulatedPlatform};
 use sealtune_seal::Secret;
 
+use desk::{Folder, Page, Service};
 use scene::{Boot, JOB, OFFER_NONCE};
-
-/// What a cache answers, by the beginning of the path.
-type Pages = Vec<(&'static str, String, Vec<u8>)>;
-
-struct Service {
-    address: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Service {
-    /// Answers until the test ends.
-    fn start(pages: Pages) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                answer(stream, &pages, &log);
-            }
-        });
-        Self { address, asked }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("the log").clone()
-    }
-}
-
-fn answer(mut stream: TcpStream, pages: &Pages, log: &Mutex<Vec<String>>) {
-    let mut request = Vec::new();
-    let mut byte = [0];
-    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
-        request.push(byte[0]);
-    }
-    let request = String::from_utf8_lossy(&request).into_owned();
-    let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
-    log.lock().expect("the log").push(path.clone());
-    let page = pages.iter().find(|(beginning, _, _)| path.starts_with(beginning));
-    let (head, body) = match page {
-        Some((_, head, body)) => (head.as_str(), body.as_slice()),
-        None => ("404 Not Found\r\n", &b"nothing"[..]),
-    };
-    let length = body.len();
-    let head = format!("HTTP/1.1 {head}Content-Length: {length}\r\nConnection: close\r\n\r\n");
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-}
 
 fn percent_encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut text, byte| {
@@ -79,31 +31,33 @@ fn percent_encode(text: &str) -> String {
     })
 }
 
-fn pages(collateral: &Collateral) -> Pages {
+/// What a cache has.
+fn pages(collateral: &Collateral) -> Vec<Page> {
     let head = |name: &str, chain: &str| format!("200 OK\r\n{name}: {}\r\n", percent_encode(chain));
     let signed = |name: &str, inner: &str, signature: &HexBytes| {
         format!("{{\"{name}\":{inner},\"signature\":\"{signature:?}\"}}").into_bytes()
     };
     // The simulated platform has no chain for its list of machines; none is needed.
     let chain = &collateral.tcb_info_issuer_chain;
+    let page = |asked, head, body| Page { asked, head, body };
     vec![
-        (
-            "/sgx/certification/v4/pckcrl?ca=p",
+        page(
+            "GET /sgx/certification/v4/pckcrl?ca=p",
             head("SGX-PCK-CRL-Issuer-Chain", chain),
             collateral.pck_crl.0.clone(),
         ),
-        (
-            "/tdx/certification/v4/tcb?fmspc=511D00000000&update=",
+        page(
+            "GET /tdx/certification/v4/tcb?fmspc=511D00000000&update=",
             head("TCB-Info-Issuer-Chain", chain),
             signed("tcbInfo", &collateral.tcb_info, &collateral.tcb_info_signature),
         ),
-        (
-            "/tdx/certification/v4/qe/identity?update=",
+        page(
+            "GET /tdx/certification/v4/qe/identity?update=",
             head("SGX-Enclave-Identity-Issuer-Chain", &collateral.qe_identity_issuer_chain),
             signed("enclaveIdentity", &collateral.qe_identity, &collateral.qe_identity_signature),
         ),
-        (
-            "/sgx/certification/v4/rootcacrl",
+        page(
+            "GET /sgx/certification/v4/rootcacrl",
             "200 OK\r\n".to_owned(),
             hex::encode(&collateral.root_ca_crl.0).into_bytes(),
         ),
@@ -111,7 +65,7 @@ fn pages(collateral: &Collateral) -> Pages {
 }
 
 struct Scenery {
-    files: tempfile::TempDir,
+    files: Folder,
     platform: SimulatedPlatform,
     now: u64,
 }
@@ -126,13 +80,8 @@ impl Scenery {
         boot.platform = platform;
         let mut offer = boot.offer();
         offer.collateral = None;
-        let files = tempfile::tempdir().expect("a directory");
-        let write = |name: &str, bytes: &[u8]| {
-            fs::write(files.path().join(name), bytes).expect("writes");
-        };
-        write("offer.json", &offer.to_bytes().expect("writes"));
-        write("reference.json", &scene::references().to_bytes().expect("writes"));
-        write("root.der", &boot.platform.root_der());
+        let files = Folder::with(&offer);
+        files.write("root.der", &boot.platform.root_der());
         Self { files, platform: boot.platform, now }
     }
 
@@ -155,7 +104,7 @@ impl Scenery {
             .expect("starts")
     }
 
-    fn refused(&self, pages: Pages) -> String {
+    fn refused(&self, pages: Vec<Page>) -> String {
         let service = Service::start(pages);
         let output = self.verify(&service.address, "--collateral fetch --json");
         assert_eq!(output.status.code(), Some(3));
@@ -176,10 +125,10 @@ fn collateral_is_fetched_and_judged_with() {
     assert_eq!(
         service.asked(),
         [
-            "/sgx/certification/v4/pckcrl?ca=platform&encoding=der",
-            "/tdx/certification/v4/tcb?fmspc=511D00000000&update=early",
-            "/tdx/certification/v4/qe/identity?update=early",
-            "/sgx/certification/v4/rootcacrl",
+            "GET /sgx/certification/v4/pckcrl?ca=platform&encoding=der",
+            "GET /tdx/certification/v4/tcb?fmspc=511D00000000&update=early",
+            "GET /tdx/certification/v4/qe/identity?update=early",
+            "GET /sgx/certification/v4/rootcacrl",
         ]
     );
     assert!(!scenery.files.path().join("state").exists(), "simulated platforms leave no trace");
@@ -201,7 +150,7 @@ fn without_being_told_to_it_asks_nobody() {
 #[test]
 fn a_bad_service_is_no_judgement() {
     let scenery = Scenery::new();
-    let with = |change: fn(&mut Pages)| {
+    let with = |change: fn(&mut Vec<Page>)| {
         let mut pages = pages(&scenery.collateral());
         change(&mut pages);
         scenery.refused(pages)
@@ -209,16 +158,16 @@ fn a_bad_service_is_no_judgement() {
     let unreachable = "ST-COLL-04";
     let answer = "ST-COLL-03";
     assert_eq!(with(|pages| drop(pages.remove(3))), unreachable, "404");
-    assert_eq!(with(|pages| pages[1].1 = "503 Busy\r\n".into()), unreachable);
-    let redirect = |pages: &mut Pages| {
-        pages[0].1 = "302 Found\r\nLocation: /sgx/certification/v4/rootcacrl\r\n".into();
+    assert_eq!(with(|pages| pages[1].head = "503 Busy\r\n".into()), unreachable);
+    let redirect = |pages: &mut Vec<Page>| {
+        pages[0].head = "302 Found\r\nLocation: /sgx/certification/v4/rootcacrl\r\n".into();
     };
     assert_eq!(with(redirect), unreachable, "nobody is followed");
-    assert_eq!(with(|pages| pages[0].2 = vec![0x30; 1 << 19]), unreachable, "too long");
-    assert_eq!(with(|pages| pages[0].2 = vec![0x30; 1 << 18]), answer, "too long for a list");
-    assert_eq!(with(|pages| pages[0].1 = "200 OK\r\n".into()), answer, "no issuer chain");
-    assert_eq!(with(|pages| pages[2].2.truncate(9)), answer);
-    assert_eq!(with(|pages| pages[3].2 = b"<html>".to_vec()), answer);
+    assert_eq!(with(|pages| pages[0].body = vec![0x30; 1 << 19]), unreachable, "too long");
+    assert_eq!(with(|pages| pages[0].body = vec![0x30; 1 << 18]), answer, "too long for a list");
+    assert_eq!(with(|pages| pages[0].head = "200 OK\r\n".into()), answer, "no issuer chain");
+    assert_eq!(with(|pages| pages[2].body.truncate(9)), answer);
+    assert_eq!(with(|pages| pages[3].body = b"<html>".to_vec()), answer);
     // Of the right form, but of another platform: judged, and refused.
     let other = SimulatedPlatform::create(&Secret::new([2; 32]), scenery.now).expect("creates");
     let other = SimulatedPlatform::load(&other).expect("loads");
@@ -236,9 +185,8 @@ fn a_bad_service_is_no_judgement() {
 #[test]
 fn good_then_and_would_pass_now() {
     let scenery = Scenery::new();
-    let path = scenery.files.path().join("then.json");
     let then = serde_json::to_vec(&scenery.collateral()).expect("writes");
-    fs::write(&path, then).expect("writes");
+    scenery.files.write("then.json", &then);
     let years_later = scenery.now + 2 * 366 * 86_400;
     let time = sealtune_evidence::time::rfc3339(years_later).expect("a time");
     // The file is good at the clock and not two years later.

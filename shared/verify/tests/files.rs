@@ -2,6 +2,8 @@
 //! code, soon, and in little memory.
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+#[expect(dead_code, reason = "another test uses the rest of the desk")]
+mod desk;
 #[path = "../../receipt/tests/scene/mod.rs"]
 #[expect(dead_code, reason = "another test uses the rest of the scene")]
 mod scene;
@@ -14,14 +16,10 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
-use sealtune_evidence::{
-    FixedHex, Hex32,
-    release::{KeyPurpose, TrustedKey, TrustedKeys, key_id},
-    simulated::SimulatedPlatform,
-};
+use sealtune_evidence::simulated::SimulatedPlatform;
 use sealtune_seal::{Secret, commitment::Opening};
 
+use desk::{Folder, keys};
 use scene::{Boot, DATASET, JOB, OFFER_NONCE, OWNER_NONCE, RESULT, commitment_key};
 
 /// Address space of a run, in KiB: far below the gigabyte that it is given.
@@ -30,7 +28,7 @@ const PATIENCE_SECONDS: u32 = 30;
 const GIGABYTE: u64 = 1 << 30;
 
 struct Files {
-    folder: tempfile::TempDir,
+    folder: Folder,
 }
 
 impl Files {
@@ -44,14 +42,10 @@ impl Files {
         let start = boot.start(&offer);
         let statement = scene::completed(&boot, &start);
         let collateral = serde_json::to_vec(&offer.collateral).expect("JSON");
-        let folder = tempfile::tempdir().expect("a directory");
-        let write = |name: &str, bytes: &[u8]| {
-            fs::write(folder.path().join(name), bytes).expect("writes");
-        };
-        write("offer.json", &offer.to_bytes().expect("writes"));
+        let folder = Folder::with(&offer);
+        let write = |name: &str, bytes: &[u8]| folder.write(name, bytes);
         let package = boot.package(Some(offer), start, &statement);
         write("receipt.json", &package.to_bytes().expect("writes"));
-        write("reference.json", &scene::references().to_bytes().expect("writes"));
         write("root.der", &boot.platform.root_der());
         write("collateral.json", &collateral);
         write("result", RESULT);
@@ -95,22 +89,6 @@ impl Files {
         assert!(!field("message").is_empty() && !field("fix").is_empty(), "{line}: {text}");
         (output.status.code().expect("an exit"), field("code"))
     }
-}
-
-fn keys() -> TrustedKeys {
-    let trusted = |(seed, holder): (u8, &str)| {
-        let key = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("a seed");
-        let public_key: Hex32 = FixedHex(key.public_key().as_ref().try_into().expect("32"));
-        TrustedKey {
-            key_id: key_id(&public_key),
-            public_key,
-            holder: holder.to_owned(),
-            purpose: KeyPurpose::Release,
-            not_after: None,
-        }
-    };
-    let keys = [(1, "ada"), (2, "grace")].map(trusted).to_vec();
-    TrustedKeys { version: 1, threshold: 2, keys }
 }
 
 fn offer(rest: &str) -> String {
@@ -169,7 +147,7 @@ fn no_file_is_read_without_end() {
         let is = |(exit, code): (i32, &str)| (exit, code.to_owned());
         assert_eq!(of("gigabyte"), is(long), "{line}");
         assert_eq!(of("binary"), is(binary), "{line}");
-        for other in ["/dev/zero", "pipe", "folder", "missing", "loop", "/dev/null"] {
+        for other in ["/dev/zero", "pipe", "folder", "./missing", "loop", "/dev/null"] {
             assert_eq!(of(other), is((3, "ST-VRFY-01")), "{other}: {line}");
         }
         // An empty policy is a policy.

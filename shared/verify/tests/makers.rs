@@ -2,19 +2,13 @@
 #![cfg(feature = "fetch")]
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+#[expect(dead_code, reason = "another test uses the rest of the desk")]
+mod desk;
 #[path = "../../receipt/tests/scene/mod.rs"]
 #[expect(dead_code, reason = "another test uses the rest of the scene")]
 mod scene;
 
-use std::{
-    fs,
-    io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
-    path::PathBuf,
-    process::{Command, Output},
-    sync::{Arc, Mutex},
-    thread,
-};
+use std::process::{Command, Output};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sealtune_evidence::{
@@ -28,78 +22,17 @@ use sealtune_evidence::{
     snp::SnpCollateral,
 };
 
+use desk::{Folder, Page, Service};
 use scene::{Boot, JOB, NOW, OFFER_NONCE};
 
-/// Answers by the method and the beginning of the path; an empty list refuses everything.
-type Pages = Vec<(&'static str, Vec<u8>)>;
-
-struct Service {
-    address: String,
-    asked: Arc<Mutex<Vec<String>>>,
-}
-
-impl Service {
-    /// Answers until the test ends.
-    fn start(pages: Pages) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&asked);
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                answer(stream, &pages, &log);
-            }
-        });
-        Self { address, asked }
-    }
-
-    fn asked(&self) -> Vec<String> {
-        self.asked.lock().expect("the log").clone()
-    }
-}
-
-fn answer(mut stream: TcpStream, pages: &Pages, log: &Mutex<Vec<String>>) {
-    let mut request = Vec::new();
-    let mut byte = [0];
-    while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|count| count == 1) {
-        request.push(byte[0]);
-    }
-    let request = String::from_utf8_lossy(&request).to_ascii_lowercase();
-    let length = request
-        .split("content-length: ")
-        .nth(1)
-        .and_then(|rest| rest.lines().next()?.trim().parse().ok())
-        .unwrap_or(0);
-    let mut body = vec![0; length];
-    let _ = stream.read_exact(&mut body);
-    if length > 0 {
-        assert!(request.contains("content-type: application/ocsp-request"), "{request}");
-    }
-    let line = request.split(" http/1.1").next().unwrap_or_default().to_owned();
-    log.lock().expect("the log").push(line.clone());
-    let page = pages.iter().find(|(beginning, _)| line.starts_with(beginning));
-    let (head, body) = match page {
-        Some((_, body)) => ("200 OK", body.as_slice()),
-        None => ("404 Not Found", &b"nothing"[..]),
-    };
-    let head =
-        format!("HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
-}
-
 struct Scenery {
-    files: tempfile::TempDir,
+    files: Folder,
 }
 
 impl Scenery {
     fn new(offer: &EvidenceBundle) -> Self {
-        let files = tempfile::tempdir().expect("a directory");
-        let write = |name: &str, bytes: &[u8]| {
-            fs::write(files.path().join(name), bytes).expect("writes");
-        };
-        write("offer.json", &offer.to_bytes().expect("writes"));
-        write("reference.json", &scene::references().to_bytes().expect("writes"));
-        write("root.der", &Boot::new(1).platform.root_der());
+        let files = Folder::with(offer);
+        let write = |name: &str, bytes: &[u8]| files.write(name, bytes);
         write("lax.toml", b"name = \"lax\"\ngpu = \"unverified\"\n");
         let der = || Base64Bytes(vec![0x30, 0]);
         let snp = SnpCollateral { version: 1, ark: der(), ask: der(), vek: der(), crl: None };
@@ -139,16 +72,11 @@ fn codes_of(output: &Output) -> String {
 }
 
 fn vector(name: &str) -> Option<Vec<u8>> {
-    let root = std::env::var_os("SEALTUNE_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")),
-        PathBuf::from,
-    );
-    let path = root.join("snp").join(name);
-    let bytes = fs::read(&path).ok();
-    if bytes.is_none() {
-        println!("skipped: no vector {}", path.display());
-    }
-    bytes
+    desk::vector(&format!("snp/{name}"))
+}
+
+fn page(asked: &'static str, body: Vec<u8>) -> Page {
+    Page { asked, head: "200 OK\r\n".to_owned(), body }
 }
 
 /// A real report of a Milan in place of the quote; the rest of the bundle is not its.
@@ -169,11 +97,11 @@ fn milan() -> Option<EvidenceBundle> {
 fn amds_certificates_and_list_are_fetched() {
     let Some(bundle) = milan() else { return };
     let scenery = Scenery::new(&bundle);
-    let pages = || -> Pages {
+    let pages = || {
         vec![
-            ("get /vcek/v1/milan/cert_chain", vector("cert_chain_milan").expect("a vector")),
-            ("get /vcek/v1/milan/crl", vec![0x30, 0]),
-            ("get /vcek/v1/milan/", vector("vcek_milan.der").expect("a vector")),
+            page("GET /vcek/v1/Milan/cert_chain", vector("cert_chain_milan").expect("a vector")),
+            page("GET /vcek/v1/Milan/crl", vec![0x30, 0]),
+            page("GET /vcek/v1/Milan/", vector("vcek_milan.der").expect("a vector")),
         ]
     };
     let service = Service::start(pages());
@@ -183,7 +111,7 @@ fn amds_certificates_and_list_are_fetched() {
     assert!(codes_of(&output).contains("ST-SNP-34"), "{}", codes_of(&output));
     let asked = service.asked();
     assert_eq!(asked.len(), 3, "{asked:?}");
-    assert!(asked[0].contains("blspl=03&teespl=00&snpspl=08&ucodespl=115"), "{asked:?}");
+    assert!(asked[0].contains("blSPL=03&teeSPL=00&snpSPL=08&ucodeSPL=115"), "{asked:?}");
     // A service without the chip, and one that answers with a page.
     let mut without = pages();
     without.pop();
@@ -193,7 +121,7 @@ fn amds_certificates_and_list_are_fetched() {
         (Some(3), "ST-COLL-04")
     );
     let mut other = pages();
-    other[2].1 = b"<html>".to_vec();
+    other[2].body = b"<html>".to_vec();
     let other = scenery.verify(&Service::start(other).address, "");
     assert_eq!((other.status.code(), code_of(&other).as_str()), (Some(3), "ST-COLL-03"));
     // A report of version 2 does not say of which processor it is.
@@ -219,16 +147,16 @@ fn gpu() -> Gpu {
     Gpu { bundle, collateral: maker.collateral(&[&gpu]).expect("collateral") }
 }
 
-fn pages_of(collateral: &NvidiaCollateral) -> Pages {
+fn pages_of(collateral: &NvidiaCollateral) -> Vec<Page> {
     let rim = |at: usize| {
         let file = STANDARD.encode(&collateral.rims[at].file.0);
         format!("{{\"id\":\"x\",\"rim\":\"{file}\"}}").into_bytes()
     };
     vec![
-        ("get /v1/rim/nv_gpu_driver_gh100_", rim(0)),
-        ("get /v1/rim/nv_gpu_vbios_", rim(1)),
+        page("GET /v1/rim/NV_GPU_DRIVER_GH100_", rim(0)),
+        page("GET /v1/rim/NV_GPU_VBIOS_", rim(1)),
         // Of one form for all: which certificate it is about is for the judgement.
-        ("post /", collateral.ocsp[0].response.0.clone()),
+        page("POST /", collateral.ocsp[0].response.0.clone()),
     ]
 }
 
@@ -247,20 +175,20 @@ fn what_gpus_need_is_fetched_or_the_run_fails() {
     // Judged with what was fetched: a simulated GPU leads to no root of NVIDIA's.
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let asked = service.asked();
-    assert_eq!(asked.iter().filter(|line| line.starts_with("get /v1/rim/")).count(), 2);
+    assert_eq!(asked.iter().filter(|line| line.starts_with("GET /v1/rim/")).count(), 2);
     // Three certificates of the GPU and two of the files; the foreign roots too, since they are not NVIDIA's.
-    assert_eq!(asked.iter().filter(|line| *line == "post /").count(), asked.len() - 2);
+    assert_eq!(asked.iter().filter(|line| *line == "POST /").count(), asked.len() - 2);
     assert!(asked.len() >= 2 + 5, "{asked:?}");
     // A file that NVIDIA's service does not have is left out: there is a verdict, and none by the sender's file.
     for missing in [0, 1] {
         let mut pages = pages_of(&collateral);
-        let page = pages.remove(missing).0;
+        let page = pages.remove(missing).asked;
         let service = Service::start(pages);
         let output = scenery.verify(&service.address, own);
         assert_eq!(output.status.code(), Some(1), "{page}");
         let asked = service.asked();
         assert_eq!(asked.iter().filter(|line| line.starts_with(page)).count(), 1, "{asked:?}");
-        assert!(asked.iter().any(|line| line == "post /"), "the others are asked for");
+        assert!(asked.iter().any(|line| line == "POST /"), "the others are asked for");
     }
     // A responder that does not answer ends the run.
     let mut pages = pages_of(&collateral);
@@ -269,10 +197,10 @@ fn what_gpus_need_is_fetched_or_the_run_fails() {
     assert_eq!((output.status.code(), code_of(&output).as_str()), (Some(3), "ST-COLL-04"));
     assert!(output.stdout.is_empty(), "no verdict by the sender's");
     let mut pages = pages_of(&collateral);
-    pages[0].1 = vec![b' '; 1 << 20];
+    pages[0].body = vec![b' '; 1 << 20];
     assert_eq!(code_of(&scenery.verify(&Service::start(pages).address, own)), "ST-COLL-04");
     let mut pages = pages_of(&collateral);
-    pages[2].1 = b"<html>".to_vec();
+    pages[2].body = b"<html>".to_vec();
     assert_eq!(code_of(&scenery.verify(&Service::start(pages).address, own)), "ST-COLL-03");
     // Under a policy that does not judge GPUs nobody is asked about them; nor where the user brings the files.
     for more in ["--policy lax.toml", "--gpu-collateral gpu.json"] {

@@ -1,43 +1,28 @@
 //! The memory of collateral, with a quote of real hardware: only such a one is remembered.
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+#[expect(dead_code, reason = "another test uses the rest of the desk")]
+mod desk;
 #[path = "../../receipt/tests/scene/mod.rs"]
 #[expect(dead_code, reason = "another test uses the rest of the scene")]
 mod scene;
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use clap::Parser as _;
 use sealtune_evidence::{
     Collateral, anchor::INTEL_ROOT_KEY_ID, base64_bytes::Base64Bytes, quote::without_padding,
 };
-use sealtune_verify::{Arguments, Failure, Surroundings, run};
+use sealtune_verify::{Failure, Surroundings};
 use serde_json::Value;
 
+use desk::{Folder, vector};
 use scene::{Boot, JOB, OFFER_NONCE};
 
 /// When the collateral was valid.
 const THEN: u64 = 1_772_708_331;
 
-fn vector(name: &str) -> Option<Vec<u8>> {
-    let root = std::env::var_os("SEALTUNE_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")),
-        PathBuf::from,
-    );
-    let path = root.join(name);
-    let bytes = fs::read(&path).ok();
-    if bytes.is_none() {
-        println!("skipped: no vector {}", path.display());
-    }
-    bytes
-}
-
 /// An offer around a real quote: its own parts do not belong to it, and its collateral does.
-fn files() -> Option<tempfile::TempDir> {
+fn files() -> Option<Folder> {
     let report = vector("tdx/gpu-vm-local-sgx.quote-report.json")?;
     let collateral = vector("tdx/gpu-vm-local-sgx.collateral.json")?;
     let report: Value = serde_json::from_slice(&report).expect("JSON");
@@ -45,27 +30,18 @@ fn files() -> Option<tempfile::TempDir> {
     let mut offer = Boot::new(1).offer();
     offer.quote = Base64Bytes(without_padding(&quote).expect("a quote").to_vec());
     offer.collateral = Some(Collateral::parse(&collateral).expect("collateral"));
-    let files = tempfile::tempdir().expect("a directory");
-    let write = |name: &str, bytes: &[u8]| {
-        fs::write(files.path().join(name), bytes).expect("writes");
-    };
-    write("offer.json", &offer.to_bytes().expect("writes"));
-    write("reference.json", &scene::references().to_bytes().expect("writes"));
-    Some(files)
+    Some(Folder::with(&offer))
 }
 
 /// The findings about the memory: claim, status and code.
-fn remembered(folder: &Path, memory: &Path, rest: &str) -> Result<Value, Failure> {
-    let offer = folder.join("offer.json").display().to_string();
-    let reference = folder.join("reference.json").display().to_string();
+fn remembered(files: &Folder, memory: &Path, rest: &str) -> Result<Value, Failure> {
     let line = format!(
-        "sealtune-verify evidence {offer} --purpose offer --nonce {OFFER_NONCE} --job {JOB} --json \
-         --reference {reference} {rest}"
+        "evidence @offer.json --purpose offer --nonce {OFFER_NONCE} --job {JOB} --json \
+         --reference @reference.json {rest}"
     );
-    let arguments = Arguments::try_parse_from(line.split_whitespace()).expect("a command line");
     let memory = memory.to_owned();
     let surroundings = Surroundings { memory: Some(&memory), ..Surroundings::offline(THEN) };
-    let report = run(&arguments, &surroundings)?;
+    let report = files.run(&line, &surroundings)?;
     Ok(serde_json::from_str(&report.stdout).expect("JSON"))
 }
 
@@ -86,7 +62,7 @@ fn is(status: &str, code: &str) -> (String, String) {
 fn what_was_seen_of_real_machines_may_not_fall() {
     let Some(files) = files() else { return };
     let memory = files.path().join("state/sealtune/memory.json");
-    let see = |rest: &str| remembered(files.path(), &memory, rest).expect("judges");
+    let see = |rest: &str| remembered(&files, &memory, rest).expect("judges");
     assert_eq!(finding(&see("--no-memory")), is("unknown", "ST-COLL-14"));
     assert!(!memory.exists());
     for _ in 0..2 {
@@ -129,16 +105,16 @@ fn a_memory_that_cannot_be_used_is_no_judgement() {
     let memory = files.path().join("memory.json");
     for (text, code) in [("", "ST-COLL-09"), ("{\"roots\":{},\"version\":2}", "ST-COLL-10")] {
         fs::write(&memory, text).expect("writes");
-        let failure = remembered(files.path(), &memory, "").expect_err(text);
+        let failure = remembered(&files, &memory, "").expect_err(text);
         assert_eq!((failure.code(), failure.exit_code()), (code, 2));
         assert_eq!(fs::read_to_string(&memory).expect("reads"), text, "nothing was forgotten");
     }
     fs::write(&memory, "").expect("writes");
     let below_a_file = memory.join("memory.json");
-    let failure = remembered(files.path(), &below_a_file, "").expect_err("no folder");
+    let failure = remembered(&files, &below_a_file, "").expect_err("no folder");
     assert_eq!((failure.code(), failure.exit_code()), ("ST-VRFY-08", 3));
     // The command line's file comes before the default.
     let other = files.path().join("other.json");
     let line = format!("--memory {}", other.display());
-    assert!(remembered(files.path(), &memory, &line).is_ok() && other.exists());
+    assert!(remembered(&files, &memory, &line).is_ok() && other.exists());
 }

@@ -1,49 +1,37 @@
 //! The program's commands on real files: outcomes, exits and what is printed.
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+#[expect(dead_code, reason = "another test uses the rest of the desk")]
+mod desk;
 #[path = "../../receipt/tests/scene/mod.rs"]
 #[expect(dead_code, reason = "another test uses the rest of the scene")]
 mod scene;
 
-use std::{fs, path::Path};
+use std::fs;
 
-use clap::Parser as _;
 use sealtune_seal::commitment::Opening;
-use sealtune_verify::{Arguments, Failure, Report, Surroundings, run};
+use sealtune_verify::{Failure, Report, Surroundings};
 
+use desk::Folder;
 use scene::{Boot, DATASET, JOB, NOW, OFFER_NONCE, OWNER_NONCE, RESULT, commitment_key, job};
 
 /// A directory with everything that a verifier has.
-fn files() -> tempfile::TempDir {
-    let directory = tempfile::tempdir().expect("a directory");
-    let write = |name: &str, bytes: &[u8]| {
-        fs::write(directory.path().join(name), bytes).expect("writes");
-    };
+fn files() -> Folder {
     let boot = Boot::new(1);
-    let (_, package) = job();
-    write("offer.json", &boot.offer().to_bytes().expect("writes"));
-    write("receipt.json", &package.to_bytes().expect("writes"));
-    write("reference.json", &scene::references().to_bytes().expect("writes"));
-    write("root.der", &boot.platform.root_der());
+    let files = Folder::with(&boot.offer());
+    let write = |name: &str, bytes: &[u8]| files.write(name, bytes);
+    write("receipt.json", &job().1.to_bytes().expect("writes"));
     write("root.pem", boot.platform.root_pem().as_bytes());
     write("result", RESULT);
     write("empty", b"");
     let opening = Opening::new(&commitment_key(), "dataset", DATASET);
     write("opening.json", &serde_json::to_vec(&opening).expect("writes"));
     write("policy.toml", b"simulated_root = \"root.der\"\n");
-    directory
+    files
 }
 
-fn verify(directory: &Path, line: &str) -> Result<Report, Failure> {
-    let words =
-        std::iter::once("sealtune-verify".to_owned()).chain(line.split_whitespace().map(|word| {
-            match word.strip_prefix('@') {
-                Some(name) => directory.join(name).display().to_string(),
-                None => word.to_owned(),
-            }
-        }));
-    let arguments = Arguments::try_parse_from(words).expect("a command line");
-    run(&arguments, &Surroundings::offline(NOW))
+fn verify(files: &Folder, line: &str) -> Result<Report, Failure> {
+    files.run(line, &Surroundings::offline(NOW))
 }
 
 fn offer_line(rest: &str) -> String {
@@ -56,12 +44,12 @@ fn offer_line(rest: &str) -> String {
 fn an_offer_is_accepted_with_its_root_only() {
     let files = files();
     for root in ["@root.der", "@root.pem"] {
-        let report = verify(files.path(), &offer_line(&format!("--simulated-root {root}")));
+        let report = verify(&files, &offer_line(&format!("--simulated-root {root}")));
         let report = report.expect("judges");
         assert!(report.accepted, "{}", report.stdout);
         assert!(report.stdout.ends_with("SIMULATED ACCEPTED\n"));
     }
-    let report = verify(files.path(), &offer_line("")).expect("judges");
+    let report = verify(&files, &offer_line("")).expect("judges");
     assert!(!report.accepted && report.stdout.contains("ST-EVID-57"), "{}", report.stdout);
     assert!(report.stdout.ends_with("REJECTED\n"));
 }
@@ -69,7 +57,7 @@ fn an_offer_is_accepted_with_its_root_only() {
 #[test]
 fn the_readme_shows_what_is_printed() {
     let files = files();
-    let report = verify(files.path(), &offer_line("--simulated-root @root.der")).expect("judges");
+    let report = verify(&files, &offer_line("--simulated-root @root.der")).expect("judges");
     assert!(include_str!("../README.md").contains(&report.stdout), "{}", report.stdout);
 }
 
@@ -78,24 +66,26 @@ fn policies_have_names() {
     let files = files();
     let line = |rest: &str| offer_line(&format!("--simulated-root @root.der {rest}"));
     for name in ["strict", "0g", "dev"] {
-        let report = verify(files.path(), &line(&format!("--policy {name}"))).expect("judges");
+        let report = verify(&files, &line(&format!("--policy {name}"))).expect("judges");
         assert!(report.accepted && report.stdout.contains(&format!("policy {name} (sha256 ")));
     }
-    let unfilled = verify(files.path(), &line("--policy dstack")).expect_err("lists nothing");
+    let unfilled = verify(&files, &line("--policy dstack")).expect_err("lists nothing");
     assert_eq!((unfilled.exit_code(), unfilled.code()), (2, "ST-EVID-83"));
     let digest = "22".repeat(32);
     let filled = format!("--policy dstack --compose-hash {digest} --os-image {digest}");
-    let report = verify(files.path(), &line(&filled)).expect("judges");
+    let report = verify(&files, &line(&filled)).expect("judges");
     assert!(report.stdout.contains("policy dstack (sha256 "));
-    let unread = verify(files.path(), &line(&format!("--os-image {digest}")));
+    let unread = verify(&files, &line(&format!("--os-image {digest}")));
     assert_eq!(unread.expect_err("strict reads no such list").exit_code(), 2);
-    assert_eq!(verify(files.path(), &line("--policy lax")).expect_err("no file").exit_code(), 3);
+    let unknown = verify(&files, &line("--policy lax")).expect_err("no file");
+    assert_eq!((unknown.exit_code(), unknown.code()), (2, "ST-VRFY-12"));
+    assert!(unknown.fix().contains("strict, dstack, 0g"), "{}", unknown.fix());
 }
 
 #[test]
 fn a_program_without_a_client_says_so() {
     let files = files();
-    let failure = verify(files.path(), &offer_line("--collateral fetch")).expect_err("no client");
+    let failure = verify(&files, &offer_line("--collateral fetch")).expect_err("no client");
     assert_eq!((failure.exit_code(), failure.code()), (2, "ST-VRFY-09"));
 }
 
@@ -103,7 +93,7 @@ fn a_program_without_a_client_says_so() {
 fn the_answer_is_one_json_object() {
     let files = files();
     let line = offer_line("--simulated-root @root.der --json");
-    let report = verify(files.path(), &line).expect("judges");
+    let report = verify(&files, &line).expect("judges");
     let value: serde_json::Value = serde_json::from_str(&report.stdout).expect("JSON");
     assert_eq!(value["outcome"], "accepted");
     assert_eq!(value["simulated"], true);
@@ -117,17 +107,17 @@ fn a_receipt_with_its_opening_and_result() {
         "receipt @receipt.json --nonce {OWNER_NONCE} --job {JOB} --reference @reference.json \
          --simulated-root @root.der --opening @opening.json --result @result"
     );
-    let report = verify(files.path(), &line).expect("judges");
+    let report = verify(&files, &line).expect("judges");
     assert!(report.accepted, "{}", report.stdout);
     assert!(report.stdout.contains("opening.dataset"));
-    let other = verify(files.path(), &line.replace("@result", "@empty")).expect("judges");
+    let other = verify(&files, &line.replace("@result", "@empty")).expect("judges");
     assert!(!other.accepted && other.stdout.contains("ST-RCPT-28"));
 }
 
 #[test]
 fn exits_say_whose_fault_it_is() {
     let files = files();
-    let exit = |line: &str| verify(files.path(), line).expect_err(line);
+    let exit = |line: &str| verify(&files, line).expect_err(line);
     let hostile_policy = exit(&offer_line("--simulated-root @root.der --policy @policy.toml"));
     assert_eq!((hostile_policy.exit_code(), hostile_policy.code()), (2, "ST-EVID-96"));
     let empty_references = exit(&offer_line("").replace("@reference.json", "@empty"));
@@ -170,24 +160,24 @@ fn measure_makes_the_reference_values_that_the_judge_needs() {
     );
     write("reference-values.json", &image);
     let line = "measure --image @. --firmware @firmware --vcpus 2 --memory-mib 2048";
-    let report = verify(files.path(), line).expect("measures");
+    let report = verify(&files, line).expect("measures");
     let made = sealtune_evidence::ReferenceValues::parse(report.stdout.as_bytes());
     assert_eq!(made.expect("reads"), values);
 
     write("reference-values.json", &image.replace(&row.rtmr2.to_string(), &row.rtmr1.to_string()));
-    assert_eq!(verify(files.path(), line).expect_err("contradicts itself").code(), "ST-EVID-73");
+    assert_eq!(verify(&files, line).expect_err("contradicts itself").code(), "ST-EVID-73");
 }
 
 #[test]
 fn explains_every_code() {
     let files = files();
     for entry in sealtune_verify::all_codes() {
-        let report = verify(files.path(), &format!("explain {}", entry.code)).expect(entry.code);
+        let report = verify(&files, &format!("explain {}", entry.code)).expect(entry.code);
         assert!(report.stdout.contains(entry.cause) && report.stdout.contains(entry.fix));
         assert!(!entry.cause.is_empty() && !entry.fix.is_empty());
     }
-    assert_eq!(verify(files.path(), "explain ST-NONE-00").expect_err("unknown").exit_code(), 2);
-    let all = verify(files.path(), "explain --json").expect("lists").stdout;
+    assert_eq!(verify(&files, "explain ST-NONE-00").expect_err("unknown").exit_code(), 2);
+    let all = verify(&files, "explain --json").expect("lists").stdout;
     let rows: Vec<serde_json::Value> = serde_json::from_str(&all).expect("an array");
     assert_eq!(rows.len(), sealtune_verify::all_codes().count());
 }
@@ -196,7 +186,7 @@ fn explains_every_code() {
 fn completions_for_every_shell() {
     let files = files();
     for shell in ["bash", "zsh", "fish"] {
-        let report = verify(files.path(), &format!("completions {shell}")).expect("prints");
+        let report = verify(&files, &format!("completions {shell}")).expect("prints");
         assert!(report.stdout.contains("sealtune-verify"));
     }
 }

@@ -1,52 +1,31 @@
 //! Release manifests at the command line: who vouches, what is remembered, and what is refused.
 #![expect(clippy::expect_used, reason = "scenery of tests: what fails here fails the test")]
 
+#[expect(dead_code, reason = "another test uses the rest of the desk")]
+mod desk;
 #[path = "../../receipt/tests/scene/mod.rs"]
 #[expect(dead_code, reason = "another test uses the rest of the scene")]
 mod scene;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use clap::Parser as _;
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sealtune_evidence::{
-    BootRegisters, FixedHex, Hex32, Profile, ReferenceValues, Shape, TdxQuote,
+    BootRegisters, FixedHex, Profile, ReferenceValues, Shape, TdxQuote,
     dsse::payload_digest,
     quote::without_padding,
     reference::RegisterRow,
-    release::{
-        KeyPurpose, Manifest, Reference, ReleaseImage, Revocation, RevokedDigest, TrustedKey,
-        TrustedKeys, cosign, key_id, sign,
-    },
+    release::{Manifest, Reference, ReleaseImage, Revocation, RevokedDigest, cosign, sign},
     time::{Timestamp, rfc3339},
 };
-use sealtune_verify::{Arguments, Failure, Surroundings, run};
+use sealtune_verify::{Failure, Surroundings};
 use serde_json::Value;
 
+use desk::{Folder, key, keys, vectors};
 use scene::{Boot, JOB, NOW, OFFER_NONCE, OWNER_NONCE, job};
 
 const DAY: u64 = 24 * 3600;
 /// When the collateral of the vectors was valid.
 const THEN: u64 = 1_772_708_331;
-
-fn key(seed: u8) -> Ed25519KeyPair {
-    Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).expect("a seed")
-}
-
-fn keys() -> TrustedKeys {
-    let trusted = |(seed, holder): (u8, &str)| {
-        let public_key: Hex32 = FixedHex(key(seed).public_key().as_ref().try_into().expect("32"));
-        TrustedKey {
-            key_id: key_id(&public_key),
-            public_key,
-            holder: holder.to_owned(),
-            purpose: KeyPurpose::Release,
-            not_after: None,
-        }
-    };
-    let keys = [(1, "ada"), (2, "grace")].map(trusted).to_vec();
-    TrustedKeys { version: 1, threshold: 2, keys }
-}
 
 /// Of the VM in the scene.
 fn values() -> ReferenceValues {
@@ -83,15 +62,12 @@ fn signed(manifest: &Manifest, seeds: [u8; 2]) -> Vec<u8> {
     serde_json::to_vec(&cosign(&half, &second).expect("signs").1).expect("JSON")
 }
 
-struct Files(tempfile::TempDir);
+struct Files(Folder);
 
 impl Files {
     fn new() -> Self {
-        let files = Self(tempfile::tempdir().expect("a directory"));
-        let boot = Boot::new(1);
-        files.write("offer.json", &boot.offer().to_bytes().expect("writes"));
+        let files = Self(Folder::with(&Boot::new(1).offer()));
         files.write("receipt.json", &job().1.to_bytes().expect("writes"));
-        files.write("root.der", &boot.platform.root_der());
         files.write("keys.json", &serde_json::to_vec(&keys()).expect("JSON"));
         files.write("own.json", &values().to_bytes().expect("writes"));
         files.write("release.json", &signed(&manifest(1), [1, 2]));
@@ -99,7 +75,7 @@ impl Files {
     }
 
     fn write(&self, name: &str, bytes: &[u8]) {
-        fs::write(self.0.path().join(name), bytes).expect("writes");
+        self.0.write(name, bytes);
     }
 
     fn memory(&self) -> std::path::PathBuf {
@@ -107,16 +83,9 @@ impl Files {
     }
 
     fn run(&self, now: u64, line: &str) -> Result<Value, Failure> {
-        let word = |word: &str| match word.strip_prefix('@') {
-            Some(name) => self.0.path().join(name).display().to_string(),
-            None => word.to_owned(),
-        };
-        let words =
-            std::iter::once("sealtune-verify --json").chain([line]).flat_map(str::split_whitespace);
-        let arguments = Arguments::try_parse_from(words.map(word)).expect("a command line");
         let memory = self.0.path().join("state/collateral-memory.json");
         let surroundings = Surroundings { memory: Some(&memory), ..Surroundings::offline(now) };
-        let report = run(&arguments, &surroundings)?;
+        let report = self.0.run(&format!("--json {line}"), &surroundings)?;
         Ok(serde_json::from_str(&report.stdout).expect("JSON"))
     }
 
@@ -348,10 +317,7 @@ fn what_you_pin_yourself_may_be_revoked_too() {
 /// A real VM's registers, in a manifest.
 #[test]
 fn a_manifest_vouches_for_registers_of_a_dstack_vm() {
-    let root = std::env::var_os("SEALTUNE_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/vectors")),
-        PathBuf::from,
-    );
+    let root = vectors();
     let Ok(report) = fs::read(root.join("tdx/gpu-vm-local-sgx.quote-report.json")) else {
         println!("skipped: no vectors in {}", root.display());
         return;

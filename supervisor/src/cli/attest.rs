@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use sealtune_evidence::{Purpose, Verdict};
 use sealtune_job::Hex;
+use sealtune_verify::Part;
 use serde::Serialize;
 
 use super::{
@@ -10,9 +11,7 @@ use super::{
     session::{ProviderOption, StateOption, TrustOptions},
 };
 use crate::client::{
-    CliError, ClientError, Exit,
-    collateral::{self, Fresh},
-    files, now, random_nonce, trust,
+    CliError, ClientError, Exit, collateral::Fresh, files, now, random_nonce, trust,
 };
 
 #[derive(Debug, Args)]
@@ -88,9 +87,9 @@ pub(crate) async fn run(args: AttestArgs, output: &Output) -> Result<(), CliErro
     let mut judged =
         trust::judge_answer(&trust, &bundle, &fresh, &question, &args.image, judged_at);
     let memory = args.state.records()?.collateral_memory_path();
-    let parts = [("", &bundle)];
+    let parts = [Part { name: "", bundle: &bundle }];
     let verdict = &mut judged.appraisal.verdict;
-    collateral::remember(&memory, &trust, &parts, &fresh, judged_at, verdict)?;
+    trust.remember(&memory, &parts, &fresh, judged_at, verdict)?;
     let verdict = &judged.appraisal.verdict;
     let attested = Attested { nonce, purpose, evidence: &args.out, verdict };
     output.answer(&attested, || {

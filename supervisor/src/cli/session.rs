@@ -6,7 +6,11 @@ use std::{
 };
 
 use clap::Args;
-use sealtune_evidence::collateral::{ServiceBase, Services};
+use sealtune_evidence::{
+    Hex32,
+    collateral::{ServiceBase, Services},
+    policy::ListedImages,
+};
 use sealtune_job::JobId;
 use sealtune_seal::OwnerKey;
 
@@ -47,9 +51,17 @@ pub(crate) struct SocketOption {
 
 #[derive(Debug, Args)]
 pub(crate) struct TrustOptions {
-    /// What evidence must show: strict, 0g, dev, or a file [default: strict]
+    /// What evidence must show: strict, dstack, 0g, dev, or a file [default: strict]
     #[arg(long, env = "SEALTUNE_POLICY", value_name = "NAME|FILE", help_heading = "Trust")]
     pub(crate) policy: Option<PathBuf>,
+
+    /// SHA-256 of a compose file that may run in dstack images, besides those that the policy lists (repeatable)
+    #[arg(long, value_name = "HEX", help_heading = "Trust")]
+    pub(crate) compose_hash: Vec<Hex32>,
+
+    /// Digest of a dstack OS image that may run, besides those that the policy lists (repeatable)
+    #[arg(long, value_name = "HEX", help_heading = "Trust")]
+    pub(crate) os_image: Vec<Hex32>,
 
     /// Reference values of a release that you trust (repeatable); without them or a manifest nothing is accepted
     #[arg(long, env = "SEALTUNE_REFERENCE", value_name = "FILE", help_heading = "Trust")]
@@ -121,6 +133,10 @@ impl TrustOptions {
             release_keys: self.release_keys.clone(),
             collateral_memory: Some(state.records()?.collateral_memory_path()),
             policy: self.policy.clone(),
+            listed: ListedImages {
+                compose_hashes: self.compose_hash.clone(),
+                os_images: self.os_image.clone(),
+            },
             references: self.reference.clone(),
             simulated_root: self.simulated_root.clone(),
             collateral: self.collateral.clone(),

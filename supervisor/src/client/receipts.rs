@@ -14,7 +14,7 @@ use sealtune_verify::Part;
 
 use super::{
     CliError, ClientError, Exit, JobRecord, Progress, clock,
-    collateral::{self, Fresh},
+    collateral::Fresh,
     trust::{Trust, refusing_codes},
 };
 
@@ -59,17 +59,20 @@ pub(crate) async fn judge(
         result_sha256: None,
     };
     let evidence = &package.evidence;
-    let mut parts = vec![("receipt.", &evidence.receipt), ("start.", &evidence.start)];
-    parts.extend(evidence.offer.as_ref().map(|bundle| ("offer.", bundle)));
-    let bundles: Vec<_> = parts.iter().map(|(_, bundle)| *bundle).collect();
+    // The newest first: what is asked for follows from it.
+    let mut parts = vec![
+        Part { name: "receipt.", bundle: &evidence.receipt },
+        Part { name: "start.", bundle: &evidence.start },
+    ];
+    parts.extend(evidence.offer.as_ref().map(|bundle| Part { name: "offer.", bundle }));
+    let bundles: Vec<_> = parts.iter().map(|part| part.bundle).collect();
     let fresh = Fresh::newest(trust, &bundles, clock::now()).await;
     fresh.note(progress);
     // One time for verdict and memory: after all of it was issued.
     let now = clock::now();
     let mut judged = verify_package(&package, &request, &trust.context(&fresh, now));
-    let named: Vec<_> = parts.iter().map(|(name, bundle)| Part { name, bundle }).collect();
-    trust.vouch(&named, &request.layer_roots, &mut judged.verdict);
-    collateral::remember(memory, trust, &parts, &fresh, now, &mut judged.verdict)?;
+    trust.vouch(&parts, &request.layer_roots, &mut judged.verdict);
+    trust.remember(memory, &parts, &fresh, now, &mut judged.verdict)?;
     check_offer(record, &package, &request)?;
     Ok(JudgedReceipt { verdict: judged.verdict, statement: judged.statement })
 }

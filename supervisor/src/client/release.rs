@@ -7,13 +7,14 @@ use sealtune_seal::{
     OwnerKey, RecipientKey, Suite,
     release::{seal_release, sign_specification, specification_digest},
 };
+use sealtune_verify::Part;
 use tokio::time::{Duration, Instant};
 
 use super::{
     CliError, ClientError, Connection, JobRecord, Progress, Records,
     calls::LONG_POLL,
     clock,
-    collateral::{self, Fresh},
+    collateral::Fresh,
     dataset,
     records::ReleaseRecord,
     trust::{self, Question, Trust},
@@ -108,14 +109,10 @@ impl Releaser<'_> {
         // One time for verdict and memory: after all of it was issued.
         let now = clock::now();
         let mut judged = trust::judge_offer(self.trust, &bundle, &fresh, &question, now);
-        collateral::remember(
-            &self.records.collateral_memory_path(),
-            self.trust,
-            &[("", &bundle)],
-            &fresh,
-            now,
-            &mut judged.appraisal.verdict,
-        )?;
+        let memory = self.records.collateral_memory_path();
+        let parts = [Part { name: "", bundle: &bundle }];
+        let verdict = &mut judged.appraisal.verdict;
+        self.trust.remember(&memory, &parts, &fresh, now, verdict)?;
         // Every finding, the policy, and what it tolerates: before anything is released.
         self.progress.note(judged.appraisal.verdict.render().trim_end());
         if !judged.is_accepted() {

@@ -6,9 +6,9 @@ use sealtune_evidence::{
     Anchors, Appraisal, Claims, Collateral, Context, EvidenceBundle, Expectation, Hex32, JudgeTime,
     Policy, Purpose, Verdict, appraise,
     bundle::MAX_BUNDLE_BYTES,
-    collateral::{MAX_COLLATERAL_BYTES, Services},
+    collateral::{AtHand, Documents, MAX_COLLATERAL_BYTES, Services},
     nvidia::collateral::{MAX_NVIDIA_COLLATERAL_BYTES, NvidiaCollateral},
-    policy::{ListedImages, MAX_POLICY_BYTES},
+    policy::ListedImages,
     release,
     snp::collateral::{MAX_SNP_COLLATERAL_BYTES, SnpCollateral},
 };
@@ -17,12 +17,12 @@ use sealtune_verify::{Part, ReleaseFiles, Releases};
 
 use super::{CliError, ClientError, Exit, clock, collateral::Fresh, files};
 
-const MAX_ROOT: u64 = 64 << 10;
-
 /// Where the customer's own files are.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrustFiles {
     pub(crate) policy: Option<PathBuf>,
+    /// dstack images that may run besides those that the policy lists.
+    pub(crate) listed: ListedImages,
     pub(crate) references: Vec<PathBuf>,
     pub(crate) manifests: Vec<PathBuf>,
     pub(crate) release_keys: Option<PathBuf>,
@@ -41,19 +41,15 @@ pub(crate) struct Trust {
     pub(crate) policy: Policy,
     pub(crate) vouched: sealtune_verify::Trust,
     pub(crate) anchors: Anchors,
-    pub(crate) collateral: Option<Collateral>,
-    pub(crate) snp_collateral: Option<SnpCollateral>,
-    pub(crate) gpu_collateral: Option<NvidiaCollateral>,
+    /// Collateral of the customer's.
+    pub(crate) own: Documents,
     /// Where newer collateral is to be had, if anybody is to be asked.
     pub(crate) services: Option<Services>,
 }
 
 impl Trust {
     pub(crate) fn load(files: &TrustFiles) -> Result<Self, CliError> {
-        let policy = match &files.policy {
-            None => Policy::strict(),
-            Some(path) => policy(path)?,
-        };
+        let policy = sealtune_verify::policy(files.policy.as_deref(), &files.listed)?;
         let releases = Releases::read(ReleaseFiles {
             manifests: &files.manifests,
             keys: files.release_keys.as_deref(),
@@ -62,10 +58,8 @@ impl Trust {
             collateral_memory: files.collateral_memory.as_deref(),
         })?;
         let vouched = releases.at(JudgeTime::Now(clock::now()))?;
-        let simulated_root = match &files.simulated_root {
-            None => None,
-            Some(path) => Some(certificate(path)?),
-        };
+        let simulated_root =
+            files.simulated_root.as_deref().map(sealtune_verify::root_certificate).transpose()?;
         let own = |path: &Option<PathBuf>, limit: usize| {
             let read = |path: &PathBuf| Ok((path.clone(), files::read(path, limit as u64)?));
             path.as_ref().map(read).transpose().map_err(|error: ClientError| CliError::from(error))
@@ -86,22 +80,29 @@ impl Trust {
             policy,
             vouched,
             anchors: Anchors { simulated_root, ..Anchors::default() },
-            collateral: collateral.transpose()?,
-            snp_collateral: snp.transpose()?,
-            gpu_collateral: gpu.transpose()?,
+            own: Documents {
+                intel: collateral.transpose()?,
+                amd: snp.transpose()?,
+                gpu: gpu.transpose()?,
+            },
             services: files.services.clone(),
         })
     }
 
+    fn at_hand<'a>(&'a self, fresh: &'a Fresh) -> AtHand<'a> {
+        self.own.at_hand().or(fresh.documents.at_hand())
+    }
+
     /// The customer's own files come first, then what was fetched, then what the sender brought.
     pub(crate) fn context<'a>(&'a self, fresh: &'a Fresh, now: u64) -> Context<'a> {
+        let AtHand { intel, amd, gpu } = self.at_hand(fresh);
         Context {
             policy: &self.policy,
             references: &self.vouched.references,
             anchors: &self.anchors,
-            collateral: self.collateral.as_ref().or(fresh.intel.as_ref()),
-            snp_collateral: self.snp_collateral.as_ref().or(fresh.amd.as_ref()),
-            gpu_collateral: self.gpu_collateral.as_ref().or(fresh.gpu.as_ref()),
+            collateral: intel,
+            snp_collateral: amd,
+            gpu_collateral: gpu,
             time: JudgeTime::Now(now),
         }
     }
@@ -118,39 +119,19 @@ impl Trust {
         }
         verdict.add(findings);
     }
-}
 
-/// A ready-made policy by its name, or a file; a file of one of these names is `./strict`.
-fn policy(path: &Path) -> Result<Policy, CliError> {
-    let ready_made = path.to_str().and_then(|name| Policy::by_name(name, &ListedImages::default()));
-    let policy = match ready_made {
-        Some(policy) => policy,
-        None => Policy::parse(&files::read(path, MAX_POLICY_BYTES as u64)?),
-    };
-    policy.map_err(|error| named(path, error.code(), error.fix(), &error))
-}
-
-/// DER, or the first certificate of a PEM file.
-fn certificate(path: &Path) -> Result<Vec<u8>, CliError> {
-    use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let bytes = files::read(path, MAX_ROOT)?;
-    let Some(text) = std::str::from_utf8(&bytes)
-        .ok()
-        .filter(|text| text.contains("-----BEGIN CERTIFICATE-----"))
-    else {
-        return Ok(bytes);
-    };
-    let body: String = text
-        .lines()
-        .map(str::trim)
-        .skip_while(|line| *line != "-----BEGIN CERTIFICATE-----")
-        .skip(1)
-        .take_while(|line| !line.starts_with("-----END"))
-        .collect();
-    STANDARD.decode(body).map_err(|_| {
-        let reason = "its certificate is not PEM".to_owned();
-        ClientError::BadFile { path: path.to_owned(), reason }.into()
-    })
+    /// Holds what the verdict rests on against the memory at `path`, and keeps what is newer.
+    pub(crate) fn remember(
+        &self,
+        path: &Path,
+        parts: &[Part<'_>],
+        fresh: &Fresh,
+        now: u64,
+        verdict: &mut Verdict,
+    ) -> Result<(), CliError> {
+        let at_hand = self.at_hand(fresh);
+        Ok(sealtune_verify::remember(Some(path), parts, at_hand, &self.anchors, now, verdict)?)
+    }
 }
 
 fn named(

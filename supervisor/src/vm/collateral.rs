@@ -27,7 +27,7 @@ use std::{
 };
 
 use sealtune_evidence::{
-    Anchors, EvidenceBundle, Tee,
+    Anchors, EvidenceBundle,
     collateral::{Brought, Facts, GpuInquiry, IntelInquiry, Services, SnpInquiry, Update},
     nvidia::{NvidiaCollateral, NvidiaRoots},
     snp::Roots,
@@ -38,7 +38,7 @@ use tokio::{
 };
 
 use crate::client::inquiry::{self, AskError};
-use kept::{Dated, Kept, MAX_FILE, MAX_PLATFORMS, Platform, REST};
+use kept::{Dated, Kept, MAX_FILE, MAX_PLATFORMS, Maker, Platform, REST};
 use rests::Rests;
 
 const FILE: &str = "collateral.json";
@@ -277,7 +277,7 @@ impl Keeper {
     async fn platform(
         &self,
         bundle: &EvidenceBundle,
-        maker: Tee,
+        maker: Maker,
         key: &str,
         now: u64,
     ) -> Result<Dated<Platform>, Failure> {
@@ -288,11 +288,11 @@ impl Keeper {
         let quote = &bundle.quote.0;
         let document = match maker {
             // The newest: who once saw it takes no older one.
-            Tee::Tdx | Tee::Dstack => {
+            Maker::Intel => {
                 let inquiry = IntelInquiry::new(&services.intel, Update::Early, quote);
                 Platform::Intel(Box::new(fetched(inquiry).await?))
             }
-            Tee::Snp => {
+            Maker::Amd => {
                 let (sent, roots) = (bundle.snp_collateral.as_ref(), Roots::amd());
                 let inquiry = SnpInquiry::new(&services.amd, quote, sent, &roots);
                 Platform::Amd(Box::new(fetched(inquiry).await?))

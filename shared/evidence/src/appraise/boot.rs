@@ -11,7 +11,8 @@ use crate::{
     measure::{self, Comparison},
     policy::{ImageRule, Rtmr0Rule},
     quote::TdxQuote,
-    reference::{Profile, ReferenceValues, RegisterRow},
+    reference::{HostCode, Profile, ReferenceValues, RegisterRow},
+    release,
     verdict::Findings,
 };
 
@@ -135,7 +136,8 @@ fn judge_release(
             Err(found) => departure = Some(found),
         }
     }
-    if context.policy.rules.rtmr0 == Rtmr0Rule::LayoutFree
+    let rule = context.policy.rules.rtmr0;
+    if rule.frees_layout()
         && let Some(log) = log
     {
         let vcpus = launch.shape.vcpus;
@@ -145,7 +147,7 @@ fn judge_release(
         // One file that fits is enough.
         match by_events.min_by_key(|(_, found)| found.is_err()) {
             Some((values, Ok((row, comparison)))) => {
-                judge_layout(row, &comparison, findings);
+                judge_layout((row, values.host_code), &comparison, rule, findings);
                 judge_profile(values, anchor, findings);
                 judge_layers(values, launch, expectation, findings);
                 return;
@@ -164,7 +166,12 @@ fn judge_release(
 }
 
 /// The boot is the release's but for tables of the host's own.
-fn judge_layout(row: &RegisterRow, comparison: &Comparison, findings: &mut Findings) {
+fn judge_layout(
+    (row, host_code): (&RegisterRow, HostCode),
+    comparison: &Comparison,
+    rule: Rtmr0Rule,
+    findings: &mut Findings,
+) {
     findings.affirm(
         "boot",
         format!("firmware {}, {} vCPUs", short(&row.firmware.to_string()), row.vcpus),
@@ -172,7 +179,19 @@ fn judge_layout(row: &RegisterRow, comparison: &Comparison, findings: &mut Findi
         "firmware, kernel, command line and initramfs are the release's",
     );
     let value = format!("{} digests of the host's choice", comparison.free.len());
-    findings.warn("acpi", value, measure::Code::LayoutFree, "");
+    match (host_code, rule) {
+        (HostCode::Confined, _) => findings.affirm(
+            "acpi",
+            value,
+            "release manifest",
+            "the tables hold code for the guest's kernel; the release states that its kernel keeps such code away from \
+             private memory, and nothing measures whether it does",
+        ),
+        (HostCode::Unstated, Rtmr0Rule::LayoutFreeConfined) => {
+            findings.refuse("acpi", value, release::Code::HostCode, "");
+        }
+        (HostCode::Unstated, _) => findings.warn("acpi", value, measure::Code::LayoutFree, ""),
+    }
 }
 
 /// Whether there are reference values of the release.

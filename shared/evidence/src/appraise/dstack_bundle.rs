@@ -14,7 +14,7 @@ use crate::{
     bundle::EvidenceBundle,
     codes::Code,
     dstack::Code as DstackCode,
-    event_log::{EventLogError, JOB_START_EVENT, LAUNCH_EVENT},
+    event_log::{EventLogError, OwnEvent, check_own_events, is_own_event},
     launch::LaunchConfiguration,
     logs::identity::RuntimeClaim,
     policy::LaunchRule,
@@ -98,70 +98,35 @@ fn judge_events(
     expectation: &Expectation,
     findings: &mut Findings,
 ) {
-    let others = claims.iter().filter(|claim| !is_ours(&claim.name)).count();
+    let ours: Vec<OwnEvent<'_>> = claims
+        .iter()
+        .filter(|claim| is_own_event(&claim.name))
+        .map(|claim| OwnEvent { name: &claim.name, payload: &claim.payload })
+        .collect();
+    let others = claims.len() - ours.len();
     if others > 0 {
         let value = format!("{others} events of other software");
         findings.open("other-events", value, Code::SaidByGuest, "");
     }
-    let ours: Vec<&RuntimeClaim> = claims.iter().filter(|claim| is_ours(&claim.name)).collect();
     if ours.is_empty() {
         findings.open("job-started", "unknown", DstackCode::RegisterClosed, "");
         return;
     }
+    let purpose = expectation.purpose;
     let spec = parts.claims.as_ref().and_then(|claims| claims.spec);
-    let launch = parts.launch_digest.0;
-    match check_events(&ours, expectation, launch.as_bytes(), spec.as_ref().map(|it| &it.0)) {
+    match check_own_events(&ours, purpose, &parts.launch_digest, spec.as_ref()) {
         Ok(()) => findings.affirm(
             "runtime-events",
-            if expectation.purpose.follows_job_start() { "one job" } else { "no job yet" },
+            if purpose.follows_job_start() { "one job" } else { "no job yet" },
             "RTMR3",
             "written behind the boot, in order and once each",
         ),
-        Err(Wrong::Event(error)) => {
-            findings.refuse("runtime-events", "", error.entry(), error.to_string());
-        }
-        Err(Wrong::Order) => {
+        // Other software writes to this register too: whose events these are, only the first of ours can say.
+        Err(EventLogError::LaunchMissing | EventLogError::LaunchNotFirst) => {
             findings.refuse("runtime-events", "", DstackCode::EventOrder, "");
         }
+        Err(error) => {
+            findings.refuse("runtime-events", "", error.entry(), error.to_string());
+        }
     }
-}
-
-enum Wrong {
-    /// The same rule as for Sealtune's own images.
-    Event(EventLogError),
-    Order,
-}
-
-fn check_events(
-    ours: &[&RuntimeClaim],
-    expectation: &Expectation,
-    launch: &[u8; 32],
-    spec: Option<&[u8; 32]>,
-) -> Result<(), Wrong> {
-    let wrong = |error| Err(Wrong::Event(error));
-    let named = |name: &'static str| ours.iter().filter(move |claim| claim.name == name);
-    let launches = named(LAUNCH_EVENT).count();
-    if launches > 1 {
-        return wrong(EventLogError::LaunchRepeated(launches));
-    }
-    if ours.first().is_none_or(|first| first.name != LAUNCH_EVENT) {
-        return Err(Wrong::Order);
-    }
-    if !named(LAUNCH_EVENT).all(|event| event.payload == launch) {
-        return wrong(EventLogError::LaunchPayload);
-    }
-    let purpose = expectation.purpose;
-    match (purpose.follows_job_start(), named(JOB_START_EVENT).count()) {
-        (false, 0) => return Ok(()),
-        (false, _) => return wrong(EventLogError::JobStartEarly(purpose)),
-        (true, 0) => return wrong(EventLogError::JobStartMissing(purpose)),
-        (true, 1) => {}
-        (true, count) => return wrong(EventLogError::JobStartRepeated(count)),
-    }
-    let agrees = spec.is_some_and(|spec| named(JOB_START_EVENT).all(|it| it.payload == spec));
-    if agrees { Ok(()) } else { wrong(EventLogError::JobStartPayload) }
-}
-
-fn is_ours(name: &str) -> bool {
-    name == LAUNCH_EVENT || name == JOB_START_EVENT
 }

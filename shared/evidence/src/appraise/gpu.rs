@@ -2,14 +2,15 @@
 
 use ring::digest;
 
-use super::{Context, Parts};
+use super::{Context, Expectation, Parts};
 use crate::{
     anchor::Anchor,
     bundle::{EvidenceBundle, GpuEvidence},
     claims::{Claims, Purpose, gpu_nonce},
     codes::Code,
     nvidia::{
-        DeviceEvidence, GpuQuestion, Guest, NvidiaCollateral, Readiness, judge as judge_devices,
+        DeviceEvidence, GpuQuestion, Guest, NvidiaCollateral, NvidiaRules, Readiness,
+        judge as judge_devices,
     },
     policy::GpuRule,
     verdict::Findings,
@@ -19,6 +20,7 @@ use crate::{
 pub(super) fn judge(
     bundle: &EvidenceBundle,
     parts: &Parts,
+    expectation: &Expectation,
     context: &Context<'_>,
     anchor: Option<Anchor>,
     findings: &mut Findings,
@@ -60,7 +62,11 @@ pub(super) fn judge(
                 Some(_) if findings.hold_so_far() => Guest::Verified,
                 _ => Guest::NotVerified,
             };
-            judge_genuine(bundle, claims, launch.gpus.len(), guest, context, findings)
+            let rules = match expectation.archived {
+                true => &context.policy.rules.nvidia.for_kept_evidence(),
+                false => &context.policy.rules.nvidia,
+            };
+            judge_genuine(bundle, claims, launch.gpus.len(), (guest, rules), context, findings)
         }
     }
 }
@@ -88,7 +94,7 @@ fn judge_genuine(
     bundle: &EvidenceBundle,
     claims: &Claims,
     expected: usize,
-    guest: Guest,
+    (guest, rules): (Guest, &NvidiaRules),
     context: &Context<'_>,
     findings: &mut Findings,
 ) -> bool {
@@ -101,7 +107,7 @@ fn judge_genuine(
         expected,
         nonce: Some(nonce),
         collateral: context.gpu_collateral.or(bundle.gpu_collateral.as_ref()).unwrap_or(&none),
-        rules: &context.policy.rules.nvidia,
+        rules,
         roots: &context.anchors.nvidia,
         guest,
         readiness: readiness(claims.purpose),

@@ -44,7 +44,6 @@ pub(super) fn judge(
         rules: &context.policy.rules.snp,
         roots: &context.anchors.snp,
         now: context.time.seconds(),
-        seen_crl: None,
     };
     let collateral = context.snp_collateral.or(bundle.snp_collateral.as_ref());
     judge_report(&bundle.quote.0, collateral, &expected, &judging, findings)

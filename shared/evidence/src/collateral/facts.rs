@@ -1,11 +1,12 @@
 //! What collateral says about its own age, as far as it is to be believed: taken only from that with which evidence
 //! verified under a root of real hardware.
 
-use super::{Collateral, CollateralError, CollateralFacts};
+use super::{Code, Collateral, CollateralError, CollateralFacts};
 use crate::{
     anchor::Anchors,
     bundle::{EvidenceBundle, Tee},
     snp::{Crl, CrlNumber, Product, Report, Roots, SnpAnchor, SnpCollateral, verify_chain},
+    verdict::{Findings, Verdict},
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,41 @@ pub struct AmdFacts {
 pub struct Brought<'a> {
     pub intel: Option<&'a Collateral>,
     pub amd: Option<&'a SnpCollateral>,
+}
+
+/// What a verdict leaves to hold against the memory, or to say where there is nothing.
+#[derive(Debug)]
+pub enum Lesson<'a> {
+    /// By what the claims of each part are prefixed with, for [`super::CollateralMemory::hold`].
+    Facts(Vec<(&'a str, Result<Facts, CollateralError>)>),
+    Nothing(Findings),
+}
+
+impl<'a> Lesson<'a> {
+    /// Of parts that were judged together. Simulated platforms leave no trace; but a yes about a real machine rests on
+    /// collateral that has numbers, and one that cannot be held against the memory is none.
+    pub fn of(
+        parts: impl IntoIterator<Item = (&'a str, &'a EvidenceBundle)>,
+        brought: Brought<'_>,
+        anchors: &Anchors,
+        now: u64,
+        verdict: &Verdict,
+    ) -> Self {
+        let facts: Vec<_> = parts
+            .into_iter()
+            .filter_map(|(name, bundle)| {
+                Some((name, Facts::of_hardware(bundle, brought, anchors, now)?))
+            })
+            .collect();
+        if !facts.is_empty() {
+            return Self::Facts(facts);
+        }
+        let mut findings = Findings::default();
+        if verdict.is_accepted() && !verdict.simulated {
+            findings.unjudged("collateral-memory", Code::Facts, "it has none");
+        }
+        Self::Nothing(findings)
+    }
 }
 
 impl Facts {

@@ -1,9 +1,7 @@
 //! Why a foreign event log is refused: one code for one cause. The table in this folder's README has the same texts.
 
 crate::code_table! {
-    Missing "ST-LOG-01"
-        "the evidence has no event log, and its registers are not reference values as they stand"
-        "ask for evidence with its event log, or take reference values that list the registers themselves"
+    // 01 was a missing log: boot registers without one are held against reference values whole.
     TooLong "ST-LOG-02"
         "the event log is longer than its limit, or has more events than its limit"
         "do not trust this log; real ones are far shorter"

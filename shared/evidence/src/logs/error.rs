@@ -5,8 +5,6 @@ use crate::fixed_hex::Hex48;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    #[error("appraise the boot: there is no event log")]
-    Missing,
     #[error("read the event log: {found} {what}, the limit is {limit}")]
     TooLong { what: &'static str, found: usize, limit: usize },
     #[error(
@@ -62,7 +60,6 @@ pub enum LogError {
 impl LogError {
     pub fn entry(&self) -> Code {
         match self {
-            Self::Missing => Code::Missing,
             Self::TooLong { .. } => Code::TooLong,
             Self::Replay { .. } => Code::Replay,
             Self::PayloadDigest { .. } => Code::PayloadDigest,

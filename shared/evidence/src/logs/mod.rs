@@ -21,7 +21,6 @@ pub use error::LogError;
 pub use event::{EventType, LoggedEvent, Register};
 pub use identity::{BootPhase, DstackIdentity, KeyProvider, KeyProviderKind, StorageFs};
 pub use payload::Binding;
-pub use replay::{RegistersKnown, require_log};
 pub use runtime::{DigestVersion, RUNTIME_EVENT_TYPE};
 
 #[cfg(test)]

@@ -9,22 +9,6 @@ use crate::{
     fixed_hex::Hex48,
 };
 
-/// Whether the quote's registers are themselves among the reference values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RegistersKnown {
-    Yes,
-    No,
-}
-
-/// Absence of a log is a refusal unless the registers need no explaining.
-pub fn require_log<T>(log: Option<T>, known: RegistersKnown) -> Result<Option<T>, LogError> {
-    match (log, known) {
-        (Some(log), _) => Ok(Some(log)),
-        (None, RegistersKnown::Yes) => Ok(None),
-        (None, RegistersKnown::No) => Err(LogError::Missing),
-    }
-}
-
 /// The registers that these events lead to, from all zero.
 pub fn replay(events: &[LoggedEvent]) -> Registers {
     let mut registers = [Hex48::ZERO; 4];
@@ -102,14 +86,6 @@ mod tests {
             event(Register::Mrtd, EventType::Action, b"b"),
         ];
         assert_eq!(replay(&events), [Hex48::ZERO; 4]);
-    }
-
-    #[test]
-    fn a_missing_log_is_refused_unless_the_registers_are_known() {
-        let error = require_log::<()>(None, RegistersKnown::No).expect_err("row 45");
-        assert_eq!(error.entry(), Code::Missing);
-        assert_eq!(require_log::<()>(None, RegistersKnown::Yes), Ok(None));
-        assert_eq!(require_log(Some(1), RegistersKnown::No), Ok(Some(1)));
     }
 
     #[test]

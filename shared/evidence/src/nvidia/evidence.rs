@@ -113,17 +113,17 @@ pub struct NvidiaEvidence {
 
 #[derive(Debug, thiserror::Error)]
 pub enum EvidenceError {
-    #[error("read the GPU's evidence: {0} bytes, the limit is {MAX_EVIDENCE_BYTES}")]
+    #[error("read the device's evidence: {0} bytes, the limit is {MAX_EVIDENCE_BYTES}")]
     TooLong(usize),
-    #[error("read the GPU's evidence: {0}")]
+    #[error("read the device's evidence: {0}")]
     Parse(#[source] serde_json::Error),
-    #[error("write the GPU's evidence: {0}")]
+    #[error("write the device's evidence: {0}")]
     Write(#[source] CanonicalError),
-    #[error("read the GPU's evidence: it is a verdict of NVIDIA's tools")]
+    #[error("read the device's evidence: it is a verdict of NVIDIA's tools")]
     Verdict,
-    #[error("read GPU evidence version {0}, this program knows version 1")]
+    #[error("read device evidence version {0}, this program knows version 1")]
     Version(u32),
-    #[error("accept the GPU's evidence: {field}: {reason}")]
+    #[error("accept the device's evidence: {field}: {reason}")]
     Field { field: &'static str, reason: &'static str },
 }
 

@@ -22,13 +22,14 @@ pub enum HoldRule {
     Warn,
 }
 
-/// Whether OCSP responses must have been made for this very judgement.
+/// Whether OCSP responses must be younger than the question that the evidence answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OcspNonceRule {
     /// Any response that is still valid will do.
     Ignored,
-    /// Each must carry the nonce that follows from the evidence's ([`super::nonce::ocsp_nonce`]).
+    /// Each must carry the nonce that follows from the evidence's ([`super::nonce::ocsp_nonce`]), and so from that of whoever
+    /// asks: nobody can have got it before. Only of evidence that is asked for now: see [`NvidiaRules::for_kept_evidence`].
     Required,
 }
 
@@ -74,6 +75,12 @@ impl NvidiaRules {
     /// Bounds, for whoever reads rules from a file.
     pub fn is_within_bounds(&self) -> bool {
         self.pinned_rims.len() <= Self::MAX_PINNED && (1..=2).contains(&self.architectures.len())
+    }
+
+    /// For the parts of a receipt. They are of several moments, and were asked for long ago: a nonce that follows from one of
+    /// them could have been asked with at any time since, so it says nothing about a response's age. Its own times do.
+    pub fn for_kept_evidence(&self) -> Self {
+        Self { ocsp_nonce: OcspNonceRule::Ignored, ..self.clone() }
     }
 
     /// What a reader must know before he relies on a verdict under these rules.

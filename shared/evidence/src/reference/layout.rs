@@ -17,6 +17,16 @@ use crate::{
 pub(super) const MAX_LAYOUTS: usize = 256;
 pub(super) const MAX_LAYOUT_EVENTS: usize = 64;
 
+/// What is stated of the host's ACPI code in the kernel that reference values describe. A signed release manifest states it;
+/// no file of reference values can.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HostCode {
+    #[default]
+    Unstated,
+    /// Kept away from private memory.
+    Confined,
+}
+
 /// Type and order of the events of RTMR0, with every digest that does not depend on the host's tables.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

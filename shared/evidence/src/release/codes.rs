@@ -70,6 +70,9 @@ crate::code_table! {
     MergeConflict "ST-REL-23"
         "the two envelopes have different signatures under the same key id"
         "one of them was edited: ask its holder to sign again"
+    HostCode "ST-REL-24"
+        "the host chose its own ACPI tables, and no manifest states that the image's kernel confines the code in them"
+        "pass the manifest of a release that states it (`aml_sandbox`); or leave the tables free or fixed in your policy (rtmr0)"
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     dsse::Envelope,
     fixed_hex::{FixedHex, Hex32},
-    reference::{Profile, ReferenceValues, tests::values},
+    reference::{HostCode, Profile, ReferenceValues, tests::values},
     time::Timestamp,
 };
 
@@ -486,7 +486,9 @@ proptest! {
         let merged = merge(&signed(&manifest, &[3]), &signed(&manifest, &[1])).expect("merges");
         let found = Manifest::verify(&bytes(&merged), &keys(), NOW).expect("verifies");
         prop_assert_eq!(found.manifest(), &manifest);
-        prop_assert_eq!(found.reference_values().collect::<Vec<&ReferenceValues>>().len(), 1);
+        let values = found.reference_values().collect::<Vec<&ReferenceValues>>();
+        prop_assert_eq!(values.len(), 1);
+        prop_assert_eq!(found.host_code(values[0]) == HostCode::Confined, aml_sandbox);
         fuzz_manifest(&bytes(&merged));
         fuzz_manifest(&found_payload(&merged));
     }

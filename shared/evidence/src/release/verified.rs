@@ -11,7 +11,7 @@ use super::{
 use crate::{
     dsse::{Envelope, payload_digest},
     fixed_hex::Hex32,
-    reference::{MAX_REFERENCE_BYTES, ReferenceError, ReferenceValues},
+    reference::{HostCode, MAX_REFERENCE_BYTES, ReferenceError, ReferenceValues},
     time::Timestamp,
 };
 
@@ -155,6 +155,14 @@ impl VerifiedManifest {
     pub fn image_of(&self, values: &ReferenceValues) -> Option<&ReleaseImage> {
         let of_release = values.release == self.manifest.release;
         self.manifest.images.iter().find(|image| of_release && image.covers(values))
+    }
+
+    /// What the manifest states of the host's ACPI code in the kernel of these values.
+    pub fn host_code(&self, values: &ReferenceValues) -> HostCode {
+        match self.image_of(values) {
+            Some(image) if image.aml_sandbox => HostCode::Confined,
+            _ => HostCode::Unstated,
+        }
     }
 
     /// Why this manifest says that a digest must not be used any more.

@@ -41,8 +41,6 @@ pub struct SnpContext<'a> {
     pub roots: &'a Roots,
     /// Unix seconds.
     pub now: u64,
-    /// The highest number of a revocation list for this product that the verifier has seen.
-    pub seen_crl: Option<CrlNumber>,
 }
 
 /// What was read on the way. To be believed only if the verdict is `Accepted`.
@@ -50,7 +48,7 @@ pub struct SnpContext<'a> {
 pub struct SnpJudged {
     pub anchor: SnpAnchor,
     pub report: Report,
-    /// For the client to remember.
+    /// Of the list that was judged with.
     pub crl: Option<CrlNumber>,
     /// When the first of certificates and list ends.
     pub expires: u64,
@@ -160,10 +158,6 @@ fn judge_revocation(
         date(crl.issued()),
         date(chain.expires().min(crl.expires()))
     );
-    if context.seen_crl.is_some_and(|seen| crl.number() < seen) {
-        findings.refuse(CLAIM, value, Code::CrlOlder, "");
-        return None;
-    }
     if crl.revoked().is_empty() {
         findings.affirm(CLAIM, value, chain.anchor().to_string(), "valid, and nothing revoked");
     } else {

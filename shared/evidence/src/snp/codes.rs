@@ -109,9 +109,7 @@ crate::code_table! {
     CrlTime "ST-SNP-36"
         "the revocation list is not valid at the time of judgement"
         "fetch a new revocation list; for old evidence pass --at with a time you can prove"
-    CrlOlder "ST-SNP-37"
-        "the revocation list is older than one that you have seen"
-        "fetch the revocation list again; somebody gave you an old one"
+    // 37 was a list older than one seen: ST-COLL-19 says that, of every product.
     Revoked "ST-SNP-38"
         "AMD has revoked a certificate of the chain"
         "do not trust this evidence"

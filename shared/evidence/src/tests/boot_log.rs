@@ -11,7 +11,8 @@ use crate::{
     logs::{self, CcelLog, tests::ccel},
     measure,
     policy::Rtmr0Rule,
-    reference::{Rtmr0Event, Rtmr0Layout},
+    reference::{HostCode, Rtmr0Event, Rtmr0Layout},
+    release,
     verdict::Cause as _,
 };
 
@@ -211,6 +212,45 @@ fn a_row_without_rtmr0_needs_a_policy_that_goes_by_events() {
     assert!(values.to_bytes().is_ok());
     values.rtmr0.clear();
     assert_eq!(values.to_bytes().expect_err("refused").entry(), Code::ReferenceField);
+}
+
+/// A signer's word about the kernel counts for tables that the policy leaves free, and for nothing else.
+#[test]
+fn a_release_may_state_that_its_kernel_confines_what_is_in_the_tables() {
+    use crate::Status::{Affirming, Contraindicated, Warning};
+    let own_memory = || boot(&[9; 48], &VOLUME, &KERNEL);
+    for (rule, host_code, status) in [
+        (Rtmr0Rule::LayoutFree, HostCode::Unstated, Some(Warning)),
+        (Rtmr0Rule::LayoutFree, HostCode::Confined, Some(Affirming)),
+        (Rtmr0Rule::LayoutFreeConfined, HostCode::Unstated, Some(Contraindicated)),
+        (Rtmr0Rule::LayoutFreeConfined, HostCode::Confined, Some(Affirming)),
+        (Rtmr0Rule::Full, HostCode::Confined, None),
+    ] {
+        let mut elsewhere = Elsewhere::new(own_memory());
+        elsewhere.0.scene.policy.rules.rtmr0 = rule;
+        elsewhere.0.scene.references[0].host_code = host_code;
+        let verdict = elsewhere.verdict();
+        let found = verdict.finding("acpi").map(|finding| finding.status);
+        assert_eq!(found, status, "{rule:?} {host_code:?}: {}", verdict.render());
+        let refused = rule == Rtmr0Rule::Full || status == Some(Contraindicated);
+        assert_eq!(verdict.is_accepted(), !refused, "{}", verdict.render());
+        assert_eq!(verdict.has(release::Code::HostCode), status == Some(Contraindicated));
+    }
+    // Tables of the release's own need no statement.
+    let mut same = Elsewhere::new(firmware_log());
+    same.0.scene.policy.rules.rtmr0 = Rtmr0Rule::LayoutFreeConfined;
+    let verdict = same.verdict();
+    assert!(verdict.is_accepted() && verdict.finding("acpi").is_none(), "{}", verdict.render());
+    // No file of reference values can make it.
+    let mut values = Elsewhere::new(firmware_log()).0.scene.references.remove(0);
+    values.registers[0].layout = crate::reference::Layout::Recorded;
+    values.host_code = HostCode::Confined;
+    let bytes = values.to_bytes().expect("writes");
+    let read = crate::ReferenceValues::parse(&bytes).expect("reads");
+    assert_eq!(read.host_code, HostCode::Unstated);
+    let text =
+        String::from_utf8(bytes).expect("text").replacen('{', "{\"host_code\":\"confined\",", 1);
+    assert!(crate::ReferenceValues::parse(text.as_bytes()).is_err());
 }
 
 /// Two files of one release, of firmwares that differ in nothing but what RTMR0 measures.

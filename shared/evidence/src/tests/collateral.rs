@@ -4,15 +4,19 @@ use serde_json::Value;
 
 use super::{hardware, scene};
 use crate::{
-    Anchors, Collateral, HexBytes,
+    Anchors, Collateral, EvidenceBundle, HexBytes, Policy, Tee,
     anchor::{VerifiedQuote, verify_quote},
     claims::Purpose,
     collateral::{
-        Answer, Answers, Code, CollateralFacts, CollateralMemory, PckCa, QuoteSubject,
+        Answer, Answers, Asking, AtHand, Brought, Code, CollateralFacts, CollateralMemory,
+        Documents, Lesson, MakerInquiry, PckCa, QuoteSubject, Services, Update,
         answers::{MAX_BODY, fuzz_answers},
         urls::CrlForm,
     },
+    nvidia::{NvidiaCollateral, tests::bundle::Whole},
+    policy::GpuRule,
     quote::without_padding,
+    verdict::Findings,
 };
 
 const UPPER: &str = "0123456789ABCDEF";
@@ -176,4 +180,74 @@ fn a_real_machine_is_named_and_its_numbers_are_remembered() {
         expected.pck_crl_issuer_chain.clone_from(&sent.pck_crl_issuer_chain);
     }
     assert_eq!(answers(&sent).into_collateral(), Ok(expected));
+}
+
+fn asked(bundle: &EvidenceBundle, own: AtHand<'_>, gpu: GpuRule) -> Vec<&'static str> {
+    let (services, anchors) = (Services::default(), Anchors::default());
+    let asking = Asking { services: &services, update: Update::Early, gpu, anchors: &anchors };
+    let inquiries = asking.about(&[bundle], own);
+    let name = |inquiry: &Result<MakerInquiry<'_>, _>| match inquiry {
+        Ok(MakerInquiry::Intel(_)) => "intel",
+        Ok(MakerInquiry::Amd(_)) => "amd",
+        Ok(MakerInquiry::Gpu(_)) => "gpu",
+        Err(_) => "nobody knows what",
+    };
+    inquiries.iter().map(name).collect()
+}
+
+#[test]
+fn each_maker_is_asked_for_what_is_not_at_hand() {
+    use GpuRule::{Unverified, Verified};
+    let with_gpu = Whole::new(1).bundle;
+    let intel = with_gpu.collateral.clone().expect("sent");
+    let gpu = NvidiaCollateral::default();
+    let none = AtHand::default();
+    let own = Documents { intel: Some(intel), ..Documents::default() };
+    let more = Documents { gpu: Some(gpu), ..Documents::default() };
+    let dstack = EvidenceBundle { tee: Tee::Dstack, ..with_gpu.clone() };
+    let bare = EvidenceBundle { gpu: vec![], ..with_gpu.clone() };
+    let snp = EvidenceBundle { tee: Tee::Snp, ..with_gpu.clone() };
+    for (bundle, own, rule, expected) in [
+        (&with_gpu, none, Verified, &["intel", "gpu"][..]),
+        (&with_gpu, none, Unverified, &["intel"]),
+        (&with_gpu, own.at_hand(), Verified, &["gpu"]),
+        (&with_gpu, own.at_hand().or(more.at_hand()), Verified, &[]),
+        (&dstack, none, Verified, &["intel", "gpu"]),
+        (&bare, none, Verified, &["intel"]),
+        (&bare, own.at_hand(), Verified, &[]),
+        // Intel's collateral helps no report of AMD's; this one does not parse.
+        (&snp, own.at_hand(), Unverified, &["nobody knows what"]),
+    ] {
+        assert_eq!(asked(bundle, own, rule), expected, "{:?} {rule:?}", bundle.tee);
+    }
+}
+
+#[test]
+fn no_maker_hears_of_a_simulated_machine_and_nothing_is_learnt_of_it() {
+    let mut scene = scene::Scene::new();
+    let sent = scene.evidence(Purpose::Offer);
+    let bare = EvidenceBundle { collateral: None, ..sent.clone() };
+    let (services, gpu) = (Services::default(), GpuRule::Verified);
+    let asking =
+        Asking { services: &services, update: Update::Early, gpu, anchors: &scene.anchors };
+    let real = |bundle| asking.about_real(&[bundle], AtHand::default(), scene::NOW).len();
+    assert_eq!((real(&sent), real(&bare)), (0, 1), "nobody knows what it is without collateral");
+    let own = Documents { intel: sent.collateral.clone(), ..Documents::default() };
+    assert!(asking.about_real(&[&bare], own.at_hand(), scene::NOW).is_empty());
+    assert!(asking.about_real(&[], AtHand::default(), scene::NOW).is_empty());
+
+    let verdict = |simulated| {
+        let mut findings = Findings::default();
+        findings.affirm("quote", "", "test", "");
+        findings.into_verdict("test", simulated, Policy::strict().identity(), scene::NOW)
+    };
+    for (simulated, accepted) in [(true, true), (false, false)] {
+        let mut verdict = verdict(simulated);
+        let brought = Brought::default();
+        let parts = [("", &sent)];
+        let lesson = Lesson::of(parts, brought, &scene.anchors, scene::NOW, &verdict);
+        let Lesson::Nothing(findings) = lesson else { panic!("it has a lesson") };
+        verdict.add(findings);
+        assert_eq!(verdict.is_accepted(), accepted, "a yes about a real machine needs numbers");
+    }
 }

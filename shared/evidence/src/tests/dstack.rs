@@ -1,14 +1,14 @@
 //! Evidence of a dstack VM, made with the simulated platform: good for every purpose, and one change for each rule.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     hardware::vector,
     scene::{NOW, SPEC, Scene},
 };
 use crate::{
-    BootRegisters, Collateral, EventLog, EvidenceBundle, FixedHex, Hex32, Hex48, JudgeTime, Policy,
-    Profile, Purpose, ReferenceValues, Shape, Status, Tee,
+    Collateral, EvidenceBundle, FixedHex, Hex32, Hex48, JudgeTime, Policy, Profile, Purpose,
+    ReferenceValues, Shape, Status, Tee,
     anchor::Anchors,
     appraise::DstackReport,
     base64_bytes::Base64Bytes,
@@ -19,27 +19,19 @@ use crate::{
     logs::{Code as LogCode, DigestVersion, DstackLog},
     policy::ListedImages,
     quote::without_padding,
-    reference::{FileDigests, ImageFacts, RegisterRow},
-    simulated::QuoteRequest,
+    reference::RegisterRow,
+    simulated::SimulatedDstack,
     verdict::{Cause, Verdict},
 };
 
-const COMPOSE: [u8; 32] = [0xc0; 32];
-const OS_IMAGE: [u8; 32] = [0x05; 32];
+const COMPOSE: [u8; 32] = SimulatedDstack::COMPOSE;
+const OS_IMAGE: [u8; 32] = SimulatedDstack::OS_IMAGE;
 const SHAPE: Shape = crate::layout1::tests::SHAPE;
-const MRTD: Hex48 = FixedHex([0xd7; 48]);
 
 /// A dstack VM before its quote: what a test changes.
 struct Vm {
     scene: Scene,
-    version: DigestVersion,
-    compose: [u8; 32],
-    os_image: Option<[u8; 32]>,
-    mr_config_id: Hex48,
-    /// Behind the boot.
-    events: Vec<(&'static str, Vec<u8>)>,
-    /// Among the boot's.
-    early: Option<(&'static str, Vec<u8>)>,
+    guest: SimulatedDstack,
     listed: ListedImages,
     policy: &'static str,
 }
@@ -55,12 +47,7 @@ impl Vm {
         }
         Self {
             scene,
-            version: DigestVersion::V1,
-            compose: COMPOSE,
-            os_image: Some(OS_IMAGE),
-            mr_config_id: Hex48::ZERO,
-            events,
-            early: None,
+            guest: SimulatedDstack::new(events),
             listed: ListedImages {
                 compose_hashes: vec![FixedHex(COMPOSE)],
                 os_images: vec![FixedHex(OS_IMAGE)],
@@ -69,91 +56,15 @@ impl Vm {
         }
     }
 
-    fn event(&self, name: &str, payload: &[u8]) -> Value {
-        let preimage = self.version.preimage(name, payload).expect("a preimage");
-        let mut event = json!({"imr": 3, "event_type": 0x0800_0001, "event": name,
-            "digest": self.version.digest(name, payload).expect("digest").to_string(),
-            "event_payload": hex::encode(payload)});
-        if self.version == DigestVersion::V2 {
-            event["version"] = json!(2);
-            event["preimage"] = json!(hex::encode(preimage));
-        }
-        event
-    }
-
-    fn log(&self) -> Vec<u8> {
-        let separator = |imr: u32| {
-            let digest = crate::logs::payload::sha384(&[0; 4]).to_string();
-            json!({"imr": imr, "event_type": 4, "digest": digest, "event": "", "event_payload": "00000000"})
-        };
-        let kernel = json!({"imr": 2, "event_type": 6, "digest": hex::encode([2; 48]), "event": "", "event_payload": ""});
-        let mut log = vec![separator(0), separator(1), kernel];
-        let mut push = |name: &str, payload: &[u8]| log.push(self.event(name, payload));
-        push("system-preparing", &[]);
-        push("app-id", &self.compose[..20]);
-        push("compose-hash", &self.compose);
-        if let Some((name, payload)) = &self.early {
-            push(name, payload);
-        }
-        push("instance-id", &[]);
-        push("boot-mr-done", &[]);
-        if let Some(digest) = self.os_image {
-            push("os-image-hash", &digest);
-        }
-        push("key-provider", br#"{"name":"none","id":""}"#);
-        push("system-ready", &[]);
-        for (name, payload) in &self.events {
-            push(name, payload);
-        }
-        serde_json::to_vec(&log).expect("JSON")
-    }
-
-    fn registers(log: &[u8]) -> [Hex48; 4] {
-        DstackLog::parse(log).map_or([Hex48::ZERO; 4], |log| log.replay())
-    }
-
     fn bundle(&self, purpose: Purpose) -> EvidenceBundle {
-        let log = self.log();
-        let rtmr = Self::registers(&log);
-        let claims = self.scene.claims(purpose).canonical_bytes().expect("claims");
-        let request = QuoteRequest {
-            mrtd: MRTD,
-            rtmr,
-            mr_config_id: self.mr_config_id,
-            report_data: crate::claims::report_data(&claims),
-        };
-        EvidenceBundle {
-            version: 1,
-            tee: Tee::Dstack,
-            quote: Base64Bytes(self.scene.platform.quote(&request).expect("a quote")),
-            event_log: EventLog::default(),
-            dstack_log: Some(Base64Bytes(log)),
-            launch: Base64Bytes(self.scene.launch.canonical_bytes().expect("valid")),
-            claims: Base64Bytes(claims),
-            image: crate::ImageIdentity { name: "dstack".into(), version: "0.5.5".into() },
-            gpu: vec![],
-            ccel: None,
-            collateral: Some(self.scene.platform.collateral(NOW).expect("collateral")),
-            snp_collateral: None,
-            gpu_collateral: None,
-        }
+        let Scene { platform, launch, .. } = &self.scene;
+        let claims = self.scene.claims(purpose);
+        self.guest.evidence(platform, launch, &claims, NOW).expect("evidence")
     }
 
     /// What the verifier knows of the VM's boot; the log of a good VM has its registers.
     fn references(&self) -> Vec<ReferenceValues> {
-        let rtmr = Self::registers(&Self::new(Purpose::Identity).log());
-        let registers =
-            BootRegisters { mrtd: MRTD, rtmr0: rtmr[0], rtmr1: rtmr[1], rtmr2: rtmr[2] };
-        let row = RegisterRow::recorded(FixedHex([7; 48]), SHAPE, &registers);
-        let facts = ImageFacts {
-            release: "dstack-0.5.5".into(),
-            profile: Profile::Prod,
-            cmdline: String::new(),
-            kernel: FileDigests::of(b"kernel"),
-            initramfs: FileDigests::of(b"initramfs"),
-            layers: vec![],
-        };
-        vec![ReferenceValues::from_rows(facts, vec![row], vec![]).expect("values")]
+        vec![Self::new(Purpose::Identity).guest.references(SHAPE).expect("values")]
     }
 
     fn judge(&mut self, purpose: Purpose, bundle: &EvidenceBundle) -> Verdict {
@@ -180,7 +91,7 @@ fn evidence_for_each_purpose_is_accepted_in_both_digest_versions() {
         Purpose::ALL.into_iter().flat_map(|it| [(it, DigestVersion::V1), (it, DigestVersion::V2)])
     {
         let mut vm = Vm::new(purpose);
-        vm.version = version;
+        vm.guest.version = version;
         let bundle = vm.bundle(purpose);
         let read = EvidenceBundle::parse(&bundle.to_bytes().expect("writes")).expect("reads");
         assert_eq!(read, bundle);
@@ -202,7 +113,7 @@ fn evidence_for_each_purpose_is_accepted_in_both_digest_versions() {
 fn without_events_it_is_unknown_whether_a_job_started() {
     for purpose in Purpose::ALL {
         let mut vm = Vm::new(purpose);
-        vm.events.clear();
+        vm.guest.events.clear();
         let verdict = vm.verdict(purpose);
         assert!(verdict.is_accepted(), "{}", verdict.render());
         let found = verdict.finding("job-started").expect("it is said");
@@ -215,8 +126,8 @@ fn without_events_it_is_unknown_whether_a_job_started() {
 #[test]
 fn events_of_other_software_are_shown_and_change_nothing() {
     let mut vm = Vm::new(Purpose::Start);
-    vm.events.insert(0, ("app-started", b"x".to_vec()));
-    vm.events.push(("job-started", SPEC.0.to_vec()));
+    vm.guest.events.insert(0, ("app-started", b"x".to_vec()));
+    vm.guest.events.push(("job-started", SPEC.0.to_vec()));
     let verdict = vm.verdict(Purpose::Start);
     assert!(verdict.is_accepted(), "{}", verdict.render());
     let found = verdict.finding("other-events").map(|found| found.value.as_str());
@@ -231,21 +142,21 @@ fn each_rule_has_its_code() {
     let of_it = |vm: &Vm| {
         let mut value = Hex48::ZERO;
         value.0[0] = 1;
-        value.0[1..33].copy_from_slice(&vm.compose);
+        value.0[1..33].copy_from_slice(&vm.guest.compose);
         value
     };
     let good = {
         let mut vm = Vm::new(before);
-        vm.mr_config_id = of_it(&vm);
+        vm.guest.mr_config_id = of_it(&vm);
         vm.verdict(before)
     };
     assert!(good.is_accepted(), "{}", good.render());
     let cases: &[(&str, Purpose, &str, Change)] = &[
-        ("compose", before, Code::ComposeUnlisted.code(), |vm| vm.compose[0] ^= 1),
-        ("os image", before, Code::OsImageUnlisted.code(), |vm| vm.os_image = Some([9; 32])),
-        ("config id", before, Code::LaunchMismatch.code(), |vm| vm.mr_config_id.0[0] = 1),
+        ("compose", before, Code::ComposeUnlisted.code(), |vm| vm.guest.compose[0] ^= 1),
+        ("os image", before, Code::OsImageUnlisted.code(), |vm| vm.guest.os_image = Some([9; 32])),
+        ("config id", before, Code::LaunchMismatch.code(), |vm| vm.guest.mr_config_id.0[0] = 1),
         ("sealtune's config id", before, Code::LaunchMismatch.code(), |vm| {
-            vm.mr_config_id = vm.scene.launch.mr_config_id().expect("valid");
+            vm.guest.mr_config_id = vm.scene.launch.mr_config_id().expect("valid");
         }),
         ("boot", before, Code::FirmwareUnknown.code(), |vm| {
             vm.scene.references = vm.references();
@@ -264,31 +175,33 @@ fn each_rule_has_its_code() {
         ("launch, strict", before, DstackCode::LaunchBySoftware.code(), |vm| vm.policy = "strict"),
         ("launch, 0g", before, DstackCode::LaunchBySoftware.code(), |vm| vm.policy = "0g"),
         ("early launch event", before, LogCode::EventUnknown.code(), |vm| {
-            vm.early = vm.events.pop();
+            vm.guest.early = vm.guest.events.pop();
         }),
         ("late identity", before, LogCode::LateIdentity.code(), |vm| {
-            vm.events.push(("compose-hash", COMPOSE.to_vec()));
+            vm.guest.events.push(("compose-hash", COMPOSE.to_vec()));
         }),
         ("two launches", before, Code::LogLaunchRepeated.code(), |vm| {
-            vm.events.push(vm.events[0].clone());
+            vm.guest.events.push(vm.guest.events[0].clone());
         }),
-        ("another launch", before, Code::LogLaunchPayload.code(), |vm| vm.events[0].1[0] ^= 1),
+        ("another launch", before, Code::LogLaunchPayload.code(), |vm| {
+            vm.guest.events[0].1[0] ^= 1
+        }),
         ("short launch", before, Code::LogLaunchPayload.code(), |vm| {
-            vm.events[0].1.pop();
+            vm.guest.events[0].1.pop();
         }),
         ("a job before", before, Code::LogJobStartEarly.code(), |vm| {
-            vm.events.push((JOB_START_EVENT, SPEC.0.to_vec()));
+            vm.guest.events.push((JOB_START_EVENT, SPEC.0.to_vec()));
         }),
         ("no job", after, Code::LogJobStartMissing.code(), |vm| {
-            vm.events.pop();
+            vm.guest.events.pop();
         }),
         ("two jobs", after, Code::LogJobStartRepeated.code(), |vm| {
-            vm.events.push(vm.events[1].clone());
+            vm.guest.events.push(vm.guest.events[1].clone());
         }),
-        ("another job", after, Code::LogJobStartPayload.code(), |vm| vm.events[1].1[0] ^= 1),
-        ("order", after, DstackCode::EventOrder.code(), |vm| vm.events.swap(0, 1)),
+        ("another job", after, Code::LogJobStartPayload.code(), |vm| vm.guest.events[1].1[0] ^= 1),
+        ("order", after, DstackCode::EventOrder.code(), |vm| vm.guest.events.swap(0, 1)),
         ("job alone", after, DstackCode::EventOrder.code(), |vm| {
-            vm.events.remove(0);
+            vm.guest.events.remove(0);
         }),
     ];
     for (what, purpose, code, change) in cases {
@@ -429,7 +342,7 @@ fn no_changed_byte_is_accepted() {
         let verdict = vm.judge(purpose, &bundle);
         // Hex of the same value and names of firmware's events are comments; all else counts.
         let same =
-            DstackLog::parse(&changed).ok().map(|log| log.replay()) == Some(Vm::registers(&log));
+            DstackLog::parse(&changed).ok().map(|log| log.replay()) == Some(vm.guest.registers());
         assert!(same || !verdict.is_accepted(), "byte {at}\n{}", verdict.render());
     }
     let _: Hex32 = good.digest();

@@ -62,6 +62,47 @@ fn a_real_quote_is_up_to_date_at_its_time_and_no_longer_later() {
     assert_eq!(error.expect_err("flipped").entry(), Code::QuoteSignature);
 }
 
+/// The quote with another end behind its last certificate, and every length around it as it must be then.
+fn with_end(quote: &[u8], end: &[u8]) -> Vec<u8> {
+    const CERTIFICATE: &[u8] = b"-----END CERTIFICATE-----";
+    let last = quote.windows(CERTIFICATE.len()).rposition(|part| part == CERTIFICATE);
+    let cut = last.expect("certificates") + CERTIFICATE.len();
+    let first = quote.windows(5).position(|part| part == b"-----").expect("certificates");
+    let mut bytes = [&quote[..cut], end].concat();
+    let length = bytes.len();
+    // Of all signature data, behind header and body; of the certification data, behind signature and key; of the chain.
+    for at in [632, 632 + 4 + 128 + 2, first - 4] {
+        let rest = u32::try_from(length - at - 4).expect("short");
+        bytes[at..at + 4].copy_from_slice(&rest.to_le_bytes());
+    }
+    bytes
+}
+
+#[test]
+fn real_quotes_have_one_of_four_ends_and_nothing_behind_it() {
+    let (Some(report), Some(collateral)) = (
+        vector("tdx/gpu-vm-local-sgx.quote-report.json"),
+        vector("tdx/gpu-vm-local-sgx.collateral.json"),
+    ) else {
+        return;
+    };
+    let padded = quote_of(&report, "quote");
+    let quote = without_padding(&padded).expect("zero padding");
+    let collateral = Collateral::parse(&collateral).expect("collateral");
+    let verify = |quote: &[u8]| {
+        verify_quote(quote, &collateral, &Anchors::default(), UP_TO_DATE_AT)
+            .map(|verified| verified.anchor)
+            .map_err(|error| error.entry())
+    };
+    assert_eq!(with_end(quote, b"\n\0"), quote, "what Intel's library writes");
+    for end in [&b"\n\0"[..], b"\n", b"\0", b""] {
+        assert_eq!(verify(&with_end(quote, end)), Ok(Anchor::Intel), "{end:?}");
+    }
+    for end in [&b"\0\0"[..], b"\n\n", b"\0\n", b"\r\n", b" ", b"\n\0\0", b"\n-----"] {
+        assert_eq!(verify(&with_end(quote, end)), Err(Code::QuoteSignature), "{end:?}");
+    }
+}
+
 #[test]
 fn another_systems_vm_is_genuine_hardware_and_still_refused() {
     let (Some(report), Some(collateral)) = (

@@ -1,12 +1,13 @@
 use std::path::PathBuf;
 
 use sealtune_evidence::{
-    Anchors, EventLog, HexBytes, ImageIdentity, Policy, Tee,
+    Anchors, Collateral, EventLog, HexBytes, ImageIdentity, Policy, Tee,
     base64_bytes::Base64Bytes,
-    collateral::{ServiceBase, Services},
+    collateral::{Code, ServiceBase, Services},
     quote::without_padding,
     verdict::Findings,
 };
+use sealtune_verify::Part;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -59,9 +60,7 @@ fn trust(service: &str) -> Trust {
         policy: Policy::strict(),
         vouched: sealtune_verify::Trust::default(),
         anchors: Anchors::default(),
-        collateral: None,
-        snp_collateral: None,
-        gpu_collateral: None,
+        own: Documents::default(),
         services: Some(Services {
             intel: ServiceBase::parse(service).expect("an address"),
             ..Services::default()
@@ -128,7 +127,10 @@ async fn service(collateral: &Collateral, refuse: bool) -> String {
 
 /// Nothing was asked.
 fn is_quiet(fresh: &Fresh) -> bool {
-    fresh.intel.is_none() && fresh.amd.is_none() && fresh.gpu.is_none() && fresh.failed.is_empty()
+    fresh.documents.intel.is_none()
+        && fresh.documents.amd.is_none()
+        && fresh.documents.gpu.is_none()
+        && fresh.failed.is_empty()
 }
 
 fn install_provider() {
@@ -144,17 +146,21 @@ async fn real_machines_are_asked_about_and_others_are_not() {
     let asked = async |trust: &Trust, bundle: &EvidenceBundle, now| {
         Fresh::newest(trust, &[bundle], now).await
     };
-    let fetched = asked(&good, &bundle, THEN).await.intel.expect("answered");
+    let fetched = asked(&good, &bundle, THEN).await.documents.intel.expect("answered");
     assert_eq!(fetched.tcb_info, collateral.tcb_info);
     assert_eq!(fetched.root_ca_crl, collateral.root_ca_crl);
     // Also where the sender brought none.
     let bare = EvidenceBundle { collateral: None, ..bundle.clone() };
-    assert!(asked(&good, &bare, THEN).await.intel.is_some());
+    assert!(asked(&good, &bare, THEN).await.documents.intel.is_some());
     // Also where the sender's has ended, as with a receipt of last year.
-    assert!(asked(&good, &bundle, THEN + 200 * 86_400).await.intel.is_some());
+    assert!(asked(&good, &bundle, THEN + 200 * 86_400).await.documents.intel.is_some());
     let busy = trust(&service(&collateral, true).await);
     let fresh = asked(&busy, &bundle, THEN).await;
-    assert!(fresh.intel.is_none() && fresh.failed[0].contains("503"), "{:?}", fresh.failed);
+    assert!(
+        fresh.documents.intel.is_none() && fresh.failed[0].contains("503"),
+        "{:?}",
+        fresh.failed
+    );
     // Who wants to stay offline asks nobody.
     let offline = Trust { services: None, ..trust("http://127.0.0.1:9") };
     assert!(is_quiet(&asked(&offline, &bundle, THEN).await));
@@ -163,7 +169,10 @@ async fn real_machines_are_asked_about_and_others_are_not() {
     broken.quote.0[700] ^= 1;
     assert!(is_quiet(&asked(&good, &broken, THEN).await));
     // The customer's own file comes first.
-    let own = Trust { collateral: Some(collateral), ..trust("http://127.0.0.1:9") };
+    let own = Trust {
+        own: Documents { intel: Some(collateral), ..Documents::default() },
+        ..trust("http://127.0.0.1:9")
+    };
     assert!(is_quiet(&asked(&own, &bundle, THEN).await));
 }
 
@@ -177,8 +186,8 @@ fn what_was_seen_may_not_fall() {
         let mut findings = Findings::default();
         findings.affirm("quote", "", "test", "");
         let mut verdict = findings.into_verdict("test", false, Policy::strict().identity(), THEN);
-        remember(&path, &trust, &[("", &bundle)], &Fresh::default(), now, &mut verdict)
-            .map(|()| verdict)
+        let parts = [Part { name: "", bundle: &bundle }];
+        trust.remember(&path, &parts, &Fresh::default(), now, &mut verdict).map(|()| verdict)
     };
     // Collateral that is not valid now is no knowledge, and no yes rests on it.
     let verdict = judged(THEN + 60 * 86_400).expect("judges");
@@ -220,7 +229,7 @@ async fn every_maker_is_asked_for_his_part() {
         ..trust("http://127.0.0.1:9")
     };
     let fresh = Fresh::newest(&trust, &[&bundle], THEN).await;
-    assert!(fresh.amd.is_none() && fresh.failed.len() == 1, "{:?}", fresh.failed);
+    assert!(fresh.documents.amd.is_none() && fresh.failed.len() == 1, "{:?}", fresh.failed);
     assert!(fresh.failed[0].contains("/vcek/v1/Milan/0707"), "{:?}", fresh.failed);
     // A VLEK's certificate is nobody's to fetch.
     bundle.quote.0[0x48] = 1 << 2;

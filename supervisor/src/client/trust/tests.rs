@@ -1,6 +1,7 @@
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use sealtune_evidence::{
     BootFiles, FileDigests, FixedHex, ImageFacts, Profile, ReferenceValues, Shape, layout1,
+    reference::HostCode,
     release::{
         KeyPurpose, Manifest, Reference, ReleaseImage, Revocation, RevokedDigest, TrustedKey,
         TrustedKeys, cosign, key_id, sign,
@@ -24,11 +25,21 @@ fn policies_have_names_and_a_file_of_such_a_name_is_a_path() {
         let files = TrustFiles { policy: Some(name.into()), ..TrustFiles::default() };
         assert_eq!(load(&files).expect(name).policy.identity().name, name);
     }
-    // It lists nothing by itself: a file must.
+    // It lists nothing by itself: the customer must.
     let dstack = TrustFiles { policy: Some("dstack".into()), ..TrustFiles::default() };
-    assert_eq!(load(&dstack).expect_err("lists nothing").code, "ST-EVID-83");
-    let other = TrustFiles { policy: Some("./strict".into()), ..TrustFiles::default() };
-    assert_eq!(load(&other).expect_err("no file").code, "ST-CLI-10");
+    let error = load(&dstack).expect_err("lists nothing");
+    assert_eq!(error.code, "ST-EVID-83");
+    assert!(error.fix.contains("--compose-hash") && error.fix.contains("--os-image"));
+    let listed = ListedImages { compose_hashes: vec![REVOKED], os_images: vec![FixedHex([1; 32])] };
+    let filled = load(&TrustFiles { listed, ..dstack }).expect("lists both");
+    assert_eq!(filled.policy.rules.compose_hashes, [REVOKED]);
+    for (name, code) in [("./strict", "ST-VRFY-01"), ("lax", "ST-VRFY-12")] {
+        let files = TrustFiles { policy: Some(name.into()), ..TrustFiles::default() };
+        let error = load(&files).expect_err("no file");
+        assert_eq!((error.code.as_str(), error.exit), (code, Exit::Usage));
+        let lists = error.fix.contains("strict, dstack, 0g and dev");
+        assert_eq!(lists, name == "lax", "{}", error.fix);
+    }
 }
 
 #[test]
@@ -41,6 +52,8 @@ fn what_cannot_be_used_has_the_verifiers_codes() {
     let gone = TrustFiles { references: vec!["/nowhere/at-all".into()], ..TrustFiles::default() };
     let error = load(&gone).expect_err("no file");
     assert_eq!((error.code.as_str(), error.exit), ("ST-VRFY-01", Exit::Usage));
+    let root = TrustFiles { simulated_root: Some(path.clone()), ..TrustFiles::default() };
+    assert_eq!(load(&root).expect_err("no certificate").code, "ST-VRFY-03");
     let manifest = TrustFiles {
         manifests: vec![path.clone()],
         release_keys: Some(path),
@@ -86,7 +99,7 @@ fn manifest(now: u64) -> Manifest {
             kernel: values.kernel,
             initramfs: values.initramfs,
             cmdline: values.cmdline.clone(),
-            aml_sandbox: false,
+            aml_sandbox: true,
             reference: Reference::Embedded(Box::new(values)),
         }],
         layers: vec![],
@@ -130,7 +143,8 @@ fn a_manifest_vouches_and_what_it_revoked_stays_revoked() {
         ..TrustFiles::default()
     };
     let trust = load(&files).expect("a manifest");
-    assert_eq!(trust.vouched.references, [values()]);
+    let stated = ReferenceValues { host_code: HostCode::Confined, ..values() };
+    assert_eq!(trust.vouched.references, [stated]);
     let verdict = |trust: &Trust, image| {
         let policy = Policy::strict().identity();
         let mut verdict = Findings::default().into_verdict("test", false, policy, 0);
@@ -148,4 +162,69 @@ fn a_manifest_vouches_and_what_it_revoked_stays_revoked() {
         ..files
     };
     assert_eq!(verdict(&load(&own).expect("his own"), REVOKED), [revoked]);
+}
+
+/// What `attest` judges of a dstack VM, with the lists of the command line and without.
+#[cfg(feature = "simulated-tee")]
+#[test]
+fn a_dstack_vm_is_accepted_under_its_policy_with_its_lists() {
+    use sealtune_evidence::{
+        ClaimsBuilder, HexBytes, HpkeClaim, HpkeSuite, LaunchConfiguration, Role, VmMode,
+        event_log::LAUNCH_EVENT,
+        simulated::{SimulatedDstack, SimulatedPlatform},
+    };
+
+    let now = clock::now();
+    let platform = SimulatedPlatform::create(&sealtune_seal::Secret::new([1; 32]), now);
+    let platform = SimulatedPlatform::load(&platform.expect("creates")).expect("loads");
+    let launch = LaunchConfiguration {
+        version: 1,
+        release: "0.1.0".into(),
+        role: Role::Worker,
+        vm_mode: VmMode::PerJob,
+        shape: Shape { vcpus: 2, memory_mib: 2048 },
+        gpus: vec![],
+        layers: vec![],
+        devices: vec![],
+        settlement: None,
+        token_hash: [7; 32].into(),
+    };
+    let digest = launch.digest().expect("valid");
+    let hpke = HpkeClaim { suite: HpkeSuite::X25519, key: HexBytes(vec![8; 32]) };
+    let (instance, key) = (FixedHex([3; 32]), FixedHex([4; 32]));
+    let builder = ClaimsBuilder::new(instance, launch.role, launch.vm_mode, key, hpke, digest);
+    let nonce = Hex([5; 32]);
+    let claims = builder.identity(nonce.0.into()).expect("claims");
+    let guest = SimulatedDstack::new(vec![(LAUNCH_EVENT, digest.0.0.to_vec())]);
+    let bundle = guest.evidence(&platform, &launch, &claims, now).expect("evidence");
+
+    let folder = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("writes");
+        path
+    };
+    let references = guest.references(launch.shape).expect("values").to_bytes().expect("JSON");
+    let strict = TrustFiles {
+        references: vec![write("reference.json", &references)],
+        simulated_root: Some(write("root.der", &platform.root_der())),
+        ..TrustFiles::default()
+    };
+    let question = Challenged { purpose: Purpose::Identity, nonce, asked_at: now };
+    let judged = |files: &TrustFiles| {
+        let trust = load(files).expect("loads");
+        judge_answer(&trust, &bundle, &Fresh::default(), &question, &[], now)
+    };
+    let listed = |compose: [u8; 32]| TrustFiles {
+        policy: Some("dstack".into()),
+        listed: ListedImages {
+            compose_hashes: vec![FixedHex(compose)],
+            os_images: vec![FixedHex(SimulatedDstack::OS_IMAGE)],
+        },
+        ..strict.clone()
+    };
+    let good = judged(&listed(SimulatedDstack::COMPOSE));
+    assert!(good.is_accepted(), "{}", good.appraisal.verdict.render());
+    assert!(judged(&listed([1; 32])).codes().contains("ST-EVID-18"), "another compose file");
+    assert!(judged(&strict).codes().contains("ST-EVID-37"), "strict admits no such image");
 }

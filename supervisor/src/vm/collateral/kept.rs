@@ -129,10 +129,10 @@ impl Kept {
     pub(crate) fn due(&self, bundle: &EvidenceBundle, now: u64, refresh: u64) -> Due {
         let refresh = refresh.min(TOO_OLD);
         let platform = match key(bundle) {
-            Some((Tee::Tdx | Tee::Dstack, key)) => {
+            Some((Maker::Intel, key)) => {
                 !self.intel.get(&key).is_some_and(|it| it.is_younger(refresh, now))
             }
-            Some((Tee::Snp, key)) => {
+            Some((Maker::Amd, key)) => {
                 !self.amd.get(&key).is_some_and(|it| it.is_younger(refresh, now))
             }
             None => false,
@@ -173,13 +173,13 @@ impl Kept {
     }
 
     pub(crate) fn put_intel(&mut self, bundle: &EvidenceBundle, document: Collateral, now: u64) {
-        if let Some((Tee::Tdx, key)) = key(bundle) {
+        if let Some((Maker::Intel, key)) = key(bundle) {
             put(&mut self.intel, key, document, now, MAX_PLATFORMS);
         }
     }
 
     pub(crate) fn put_amd(&mut self, bundle: &EvidenceBundle, document: SnpCollateral, now: u64) {
-        if let Some((Tee::Snp, key)) = key(bundle) {
+        if let Some((Maker::Amd, key)) = key(bundle) {
             put(&mut self.amd, key, document, now, MAX_PLATFORMS);
         }
     }
@@ -211,11 +211,11 @@ impl Kept {
     /// Puts in what there is and the bundle lacks. What has become too old stays out: it would be refused.
     pub(crate) fn attach(&self, bundle: &mut EvidenceBundle, now: u64) {
         match key(bundle) {
-            Some((Tee::Tdx, key)) if bundle.collateral.is_none() => {
+            Some((Maker::Intel, key)) if bundle.collateral.is_none() => {
                 let found = self.intel.get(&key).filter(|it| it.serves(now));
                 bundle.collateral = found.map(|it| it.document.clone());
             }
-            Some((Tee::Snp, key)) if bundle.snp_collateral.is_none() => {
+            Some((Maker::Amd, key)) if bundle.snp_collateral.is_none() => {
                 let found = self.amd.get(&key).filter(|it| it.serves(now));
                 bundle.snp_collateral = found.map(|it| it.document.clone());
             }
@@ -301,13 +301,20 @@ pub(super) fn gpu_key(bundle: &EvidenceBundle) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Whose processor a machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Maker {
+    Intel,
+    Amd,
+}
+
 /// For which machine a bundle's collateral is, and who made it. A dstack VM's quote is a TDX VM's.
-pub(super) fn key(bundle: &EvidenceBundle) -> Option<(Tee, String)> {
+pub(super) fn key(bundle: &EvidenceBundle) -> Option<(Maker, String)> {
     let quote = &bundle.quote.0;
-    let key = match bundle.tee {
+    match bundle.tee {
         Tee::Tdx | Tee::Dstack => {
             let QuoteSubject { fmspc, ca } = QuoteSubject::of(quote).ok()?;
-            format!("{fmspc}-{}", ca.as_str())
+            Some((Maker::Intel, format!("{fmspc}-{}", ca.as_str())))
         }
         Tee::Snp => {
             let report = Report::parse(quote).ok()?;
@@ -315,12 +322,7 @@ pub(super) fn key(bundle: &EvidenceBundle) -> Option<(Tee, String)> {
             let chip = [report.chip_id.as_slice(), &report.reported_tcb.0].concat();
             let digest = ring::digest::digest(&ring::digest::SHA256, &chip);
             let digest = <[u8; 32]>::try_from(digest.as_ref()).ok()?;
-            format!("{kind}-{}", Hex(digest))
+            Some((Maker::Amd, format!("{kind}-{}", Hex(digest))))
         }
-    };
-    let maker = match bundle.tee {
-        Tee::Tdx | Tee::Dstack => Tee::Tdx,
-        Tee::Snp => Tee::Snp,
-    };
-    Some((maker, key))
+    }
 }

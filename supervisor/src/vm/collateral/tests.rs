@@ -4,7 +4,8 @@ use std::sync::{
 };
 
 use sealtune_evidence::{
-    EventLog, ImageIdentity, base64_bytes::Base64Bytes, collateral::ServiceBase, snp::SnpCollateral,
+    EventLog, ImageIdentity, Tee, base64_bytes::Base64Bytes, collateral::ServiceBase,
+    snp::SnpCollateral,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

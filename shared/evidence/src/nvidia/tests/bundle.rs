@@ -4,13 +4,15 @@ use ring::digest;
 
 use super::{machine::all_evidence, scene::Scene as Gpus};
 use crate::{
-    Context, EvidenceBundle, FixedHex, JudgeTime, Purpose, appraise,
+    Context, EvidenceBundle, Expectation, FixedHex, JudgeTime, Purpose, appraise,
     base64_bytes::Base64Bytes,
     bundle::GpuEvidence,
     claims::{GpuClaim, gpu_nonce},
     nvidia::{
         DeviceEvidence, NvidiaEvidence,
         codes::Code,
+        ocsp::valid_until,
+        rules::OcspNonceRule,
         simulated::{Report, SimulatedNvidia},
     },
     simulated::Oddities,
@@ -87,11 +89,21 @@ impl Whole {
         Self { scene, gpus, bundle, purpose }
     }
 
+    /// As a part of a receipt: nobody asks for it now.
+    fn kept(&self) -> Verdict {
+        let expectation = Expectation { archived: true, ..self.scene.expectation(self.purpose) };
+        self.judge_for(&self.bundle, &expectation)
+    }
+
     fn verdict(&self) -> Verdict {
         self.judge(&self.bundle)
     }
 
     pub(crate) fn judge(&self, bundle: &EvidenceBundle) -> Verdict {
+        self.judge_for(bundle, &self.scene.expectation(self.purpose))
+    }
+
+    fn judge_for(&self, bundle: &EvidenceBundle, expectation: &Expectation) -> Verdict {
         let context = Context {
             policy: &self.scene.policy,
             references: &self.scene.references,
@@ -101,8 +113,7 @@ impl Whole {
             gpu_collateral: None,
             time: self.scene.time,
         };
-        let expectation = self.scene.expectation(self.purpose);
-        appraise(bundle, &expectation, &context).verdict
+        appraise(bundle, expectation, &context).verdict
     }
 }
 
@@ -157,6 +168,28 @@ fn only_identity_and_receipts_may_be_of_gpus_that_take_work() {
             assert_eq!(verdict.is_accepted(), !is_early, "{purpose} {ready}: {}", verdict.render());
             assert_eq!(verdict.has(Code::ReadyEarly), is_early, "{purpose} {ready}");
         }
+    }
+}
+
+/// One response per certificate serves every part of a receipt; of evidence that is asked for now it must be made after.
+#[test]
+fn a_nonce_is_required_of_responses_to_a_question_of_now() {
+    for purpose in Purpose::ALL {
+        let mut whole = Whole::of(1, purpose, |_| {});
+        assert!(whole.verdict().is_accepted() && whole.kept().is_accepted(), "{purpose}");
+        whole.scene.policy.rules.nvidia.ocsp_nonce = OcspNonceRule::Required;
+        let verdict = whole.verdict();
+        assert!(!verdict.is_accepted(), "{purpose}: {}", verdict.render());
+        assert_eq!(verdict.finding("gpu.0.revocation").and_then(|it| it.code), Some("ST-GPU-68"));
+        let verdict = whole.kept();
+        assert!(verdict.is_accepted(), "{purpose}: {}", verdict.render());
+        // Its own time counts, and that it is there.
+        let end = valid_until(&whole.gpus.collateral.ocsp[0].response.0).expect("ends");
+        whole.scene.time = JudgeTime::Now(end + 1);
+        assert!(whole.kept().has(Code::OcspTime), "{purpose}");
+        whole.scene.time = JudgeTime::Now(NOW);
+        whole.bundle.gpu_collateral.as_mut().expect("sent").ocsp.clear();
+        assert!(whole.kept().has(Code::OcspMissing), "{purpose}");
     }
 }
 

@@ -121,11 +121,6 @@ const REFUSED: &[(&str, Code, Change)] = &[
     ("list with two numbers", Code::CrlUnreadable, |s| {
         crl(s).extra_extension = Some(extension(&[0x55, 0x1d, 20], false, &integer(9)));
     }),
-    ("list older than one seen", Code::CrlOlder, |s| {
-        let mut seen = FixedHex([0; 20]);
-        seen.0[19] = 8;
-        s.seen_crl = Some(seen);
-    }),
     ("ASK revoked", Code::Revoked, |s| crl(s).revoked = vec![1, ASK_SERIAL]),
     ("VLEK revoked", Code::Revoked, |s| {
         vlek(s);

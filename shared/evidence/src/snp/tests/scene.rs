@@ -4,8 +4,8 @@ use super::simulated::{CHIP, Plan, sign_report};
 use crate::{
     FixedHex, Hex32, Hex48, Purpose, Verdict,
     snp::{
-        CrlNumber, Product, Roots, Rule, SnpCollateral, SnpContext, SnpExpectation, SnpJudged,
-        SnpRules, judge, report::REPORT_BYTES, rules::MinimumTcb,
+        Product, Roots, Rule, SnpCollateral, SnpContext, SnpExpectation, SnpJudged, SnpRules,
+        judge, report::REPORT_BYTES, rules::MinimumTcb,
     },
     verdict::{Findings, PolicyIdentity},
 };
@@ -26,7 +26,6 @@ pub(super) struct Scene {
     pub(super) purpose: Purpose,
     pub(super) measurements: Vec<Hex48>,
     pub(super) now: u64,
-    pub(super) seen_crl: Option<CrlNumber>,
 }
 
 impl Scene {
@@ -52,7 +51,6 @@ impl Scene {
             purpose: Purpose::Offer,
             measurements: vec![FixedHex([0x11; 48]), MEASUREMENT],
             now: NOW,
-            seen_crl: None,
         }
     }
 
@@ -82,12 +80,7 @@ impl Scene {
             host_data: HOST_DATA,
             measurements: &self.measurements,
         };
-        let context = SnpContext {
-            rules: &self.rules,
-            roots: &roots,
-            now: self.now,
-            seen_crl: self.seen_crl,
-        };
+        let context = SnpContext { rules: &self.rules, roots: &roots, now: self.now };
         verdict_of(report, collateral, &expectation, &context)
     }
 }

@@ -90,7 +90,7 @@ fn verdict_at(
         host_data: report.host_data,
         measurements: &[report.measurement],
     };
-    let context = SnpContext { rules, roots: &Roots::amd(), now, seen_crl: None };
+    let context = SnpContext { rules, roots: &Roots::amd(), now };
     verdict_of(bytes, Some(collateral), &expectation, &context)
 }
 
@@ -179,7 +179,7 @@ fn dstacks_report_of_version_3_is_accepted_with_what_it_says() {
         host_data: Hex32::ZERO,
         measurements: &[Hex48::ZERO],
     };
-    let context = SnpContext { rules: &other, roots: &Roots::amd(), now: AT, seen_crl: None };
+    let context = SnpContext { rules: &other, roots: &Roots::amd(), now: AT };
     let verdict = verdict_of(&bytes, Some(&chain), &wrong, &context).0;
     for code in [Code::ReportData, Code::HostData, Code::MeasurementUnknown] {
         assert!(verdict.has(code), "{}", verdict.render());
