@@ -10,7 +10,7 @@ use crate::{
     collateral::Collateral,
     fixed_hex::{FixedHex, Hex32, Hex48},
     nvidia::NvidiaRoots,
-    pck_chain,
+    pck_chain::{self, ChainError},
     snp::{Product, Roots, SnpAnchor},
 };
 
@@ -85,6 +85,8 @@ pub enum AnchorError {
     OtherSimulatedRoot(String),
     #[error("use the collateral at this time: {0}")]
     Time(String),
+    #[error("find the platform's TCB among what Intel lists: {0}")]
+    Tcb(String),
     #[error("verify the quote: {0}")]
     Signature(String),
 }
@@ -95,6 +97,7 @@ impl AnchorError {
             Self::Unknown(_) => Code::AnchorUnknown,
             Self::OtherSimulatedRoot(_) => Code::SimulatedRootOther,
             Self::Time(_) => Code::CollateralTime,
+            Self::Tcb(_) => Code::TcbStatus,
             Self::Signature(_) => Code::QuoteSignature,
         }
     }
@@ -123,7 +126,7 @@ pub fn verify_quote(
     };
     let Some(root) = &anchors.simulated_root else {
         return Err(if intel.is_other_root() {
-            AnchorError::Unknown(intel.0)
+            AnchorError::Unknown(intel.text)
         } else {
             intel.classify()
         });
@@ -132,7 +135,7 @@ pub fn verify_quote(
     let digest = pck_chain::sha256(root);
     verify_under(simulated, &digest, quote, collateral, now).map_err(|simulated| {
         match (intel.is_other_root(), simulated.is_other_root()) {
-            (true, true) => AnchorError::OtherSimulatedRoot(simulated.0),
+            (true, true) => AnchorError::OtherSimulatedRoot(simulated.text),
             (false, _) => intel.classify(),
             (true, false) => simulated.classify(),
         }
@@ -140,20 +143,31 @@ pub fn verify_quote(
 }
 
 /// What `dcap-qvl` said.
-struct Failure(String);
+struct Failure {
+    text: String,
+    /// What the quote's own certificates are under the root that was tried.
+    chain: Result<(), ChainError>,
+}
 
 impl Failure {
-    /// The revocation list of the root is checked first and with the root's key alone.
+    /// The revocation list of the root is checked first and with the root's key alone. Whoever reads it wrongly, or brings
+    /// another list for a quote of this root, has bad collateral and no other root.
     fn is_other_root(&self) -> bool {
-        self.0.contains("root CA CRL") || self.0.contains("UnknownIssuer")
+        let of_root = ["root CA CRL", "UnknownIssuer"];
+        self.chain == Err(ChainError::Root) && of_root.iter().any(|words| self.text.contains(words))
     }
 
     fn classify(self) -> AnchorError {
         let of_time = ["expired", "Expired", "in the future", "NotValidYet"];
-        if of_time.iter().any(|word| self.0.contains(word)) {
-            AnchorError::Time(self.0)
+        // Said only after every signature held.
+        let of_tcb =
+            ["No matching TCB level", "is below minimum required", "status is invalid: Revoked"];
+        if of_time.iter().any(|word| self.text.contains(word)) {
+            AnchorError::Time(self.text)
+        } else if self.chain.is_ok() && of_tcb.iter().any(|words| self.text.contains(words)) {
+            AnchorError::Tcb(self.text)
         } else {
-            AnchorError::Signature(self.0)
+            AnchorError::Signature(self.text)
         }
     }
 }
@@ -165,33 +179,44 @@ fn verify_under(
     collateral: &Collateral,
     now: u64,
 ) -> Result<VerifiedQuote, Failure> {
+    verify_all(verifier, root, quote, collateral, now)
+        .map_err(|text| Failure { text, chain: pck_chain::check(quote, root) })
+}
+
+fn verify_all(
+    verifier: QuoteVerifier,
+    root: &Hex32,
+    quote: &[u8],
+    collateral: &Collateral,
+    now: u64,
+) -> Result<VerifiedQuote, String> {
     // Only signatures here: what the claims are worth is for our own policy to say.
     let policy = QuotePolicy::claims_only(now);
     let platform = verifier
         .verify_with_policy(quote, collateral, now, &policy)
-        .map_err(|error| Failure(format!("{error:#}")))?;
+        .map_err(|error| format!("{error:#}"))?;
     check_pce(collateral, &platform.platform.pck.pce_id)?;
-    pck_chain::check(quote, root).map_err(|error| Failure(error.to_string()))?;
+    pck_chain::check(quote, root).map_err(|error| error.to_string())?;
     let key_id = <[u8; 48]>::try_from(platform.platform.root_key_id.as_slice())
         .map(FixedHex)
-        .map_err(|_| Failure("the root key id has another length than expected".to_owned()))?;
+        .map_err(|_| "the root key id has another length than expected")?;
     let anchor =
         if key_id == INTEL_ROOT_KEY_ID { Anchor::Intel } else { Anchor::Simulated(key_id) };
     Ok(VerifiedQuote { anchor, platform })
 }
 
 /// Platforms of one FMSPC may have another provisioning enclave; `dcap-qvl` leaves that to its caller.
-fn check_pce(collateral: &Collateral, found: &[u8]) -> Result<(), Failure> {
+fn check_pce(collateral: &Collateral, found: &[u8]) -> Result<(), String> {
     #[derive(Deserialize)]
     struct TcbInfo {
         #[serde(rename = "pceId")]
         pce_id: String,
     }
     let info: TcbInfo = serde_json::from_str(&collateral.tcb_info)
-        .map_err(|error| Failure(format!("read the TCB info: {error}")))?;
+        .map_err(|error| format!("read the TCB info: {error}"))?;
     if hex::decode(&info.pce_id).is_ok_and(|expected| expected == found) {
         Ok(())
     } else {
-        Err(Failure("the TCB info is for another PCEID than the platform's".to_owned()))
+        Err("the TCB info is for another PCEID than the platform's".to_owned())
     }
 }

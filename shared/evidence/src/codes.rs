@@ -205,7 +205,7 @@ crate::code_table! {
         "the collateral is not valid at the time of judgement"
         "fetch new collateral; for old evidence pass --at with a time you can prove"
     TcbStatus "ST-EVID-52"
-        "the platform's TCB has a status that the policy does not allow"
+        "the platform's TCB is revoked, below all that Intel lists, or of a status that the policy does not allow"
         "the provider must update the platform; or allow this status in your policy"
     TcbAdvisory "ST-EVID-53"
         "a security advisory applies to the platform that the policy does not allow"

@@ -84,9 +84,12 @@ fn judge_signatures(
     };
     verified
         .map_err(|(code, detail)| {
-            findings.refuse("quote", "", code, detail);
-            for claim in ["tcb", "collateral", "platform"] {
-                findings.unjudged(claim, Code::NotChecked, "the quote did not verify");
+            let refused = if code == Code::TcbStatus { "tcb" } else { "quote" };
+            findings.refuse(refused, "", code, detail);
+            for claim in ["quote", "tcb", "collateral", "platform"] {
+                if claim != refused {
+                    findings.unjudged(claim, Code::NotChecked, "the quote did not verify");
+                }
             }
         })
         .ok()

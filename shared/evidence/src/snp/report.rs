@@ -299,8 +299,8 @@ impl GuestPolicy {
 }
 
 impl PlatformInfo {
-    /// SMT, TSME, ECC, RAPL off, ciphertext hiding, alias check, trusted I/O.
-    const KNOWN: u64 = 0b1011_1111;
+    /// SMT, TSME, ECC, RAPL off, ciphertext hiding, alias check, IOMMU safe against writes, trusted I/O.
+    const KNOWN: u64 = 0b1111_1111;
 
     pub fn hides_ciphertext(self) -> bool {
         self.0 >> 4 & 1 != 0

@@ -183,7 +183,7 @@ const SAMPLES: &[(&str, Expected)] = &[
             let quote = of_version(file, 5);
             // Older than every level that its collateral lists.
             let own = read(folder, "tdx_quote_outdated_collateral.json");
-            refused(&quote, &own, UP_TO_DATE_AT, Code::QuoteSignature);
+            refused(&quote, &own, UP_TO_DATE_AT, Code::TcbStatus);
         }),
     ),
     ("tdx_quote_outdated_collateral.json", Checked(is_collateral)),

@@ -26,7 +26,7 @@ fn judged(scene: &mut Scene, tcb_info: Edit, qe_identity: Edit) -> crate::Verdic
 fn collateral_must_be_of_the_machine_and_its_parts() {
     let accepted = judged(&mut Scene::new(), nothing, nothing);
     assert!(accepted.is_accepted(), "{}", accepted.render());
-    let cases: [(&str, Code, Edit, Edit); 16] = [
+    let cases: [(&str, Code, Edit, Edit); 18] = [
         (
             "9: signer of the module",
             Code::QuoteSignature,
@@ -63,9 +63,27 @@ fn collateral_must_be_of_the_machine_and_its_parts() {
         ),
         (
             "22: platform revoked",
-            Code::QuoteSignature,
+            Code::TcbStatus,
             |t| {
                 t["tcbLevels"][0]["tcbStatus"] = "Revoked".into();
+            },
+            nothing,
+        ),
+        (
+            "22: platform below every level",
+            Code::TcbStatus,
+            |t| {
+                t["tcbLevels"][0]["tcb"]["pcesvn"] = 60_000.into();
+            },
+            nothing,
+        ),
+        (
+            "10: module below every level",
+            Code::TcbStatus,
+            |t| {
+                t["tdxModuleIdentities"][0]["tcbLevels"] = json!([{
+                    "tcb": { "isvsvn": 200 }, "tcbDate": "2025-01-01T00:00:00Z", "tcbStatus": "UpToDate",
+                }]);
             },
             nothing,
         ),
@@ -96,7 +114,7 @@ fn collateral_must_be_of_the_machine_and_its_parts() {
         ("24: quoting enclave out of date", Code::TcbStatus, nothing, |q| {
             q["tcbLevels"][0]["tcbStatus"] = "OutOfDate".into();
         }),
-        ("24: quoting enclave below every level", Code::QuoteSignature, nothing, |q| {
+        ("24: quoting enclave below every level", Code::TcbStatus, nothing, |q| {
             q["tcbLevels"][0]["tcb"]["isvsvn"] = 5.into();
         }),
         ("25: signer of the quoting enclave", Code::QuoteSignature, nothing, |q| {
@@ -130,6 +148,7 @@ fn collateral_must_be_of_the_machine_and_its_parts() {
         let verdict = judged(&mut Scene::new(), tcb_info, qe_identity);
         assert!(!verdict.is_accepted(), "{what}\n{}", verdict.render());
         assert!(verdict.has(code), "{what}: {}\n{}", code.as_str(), verdict.render());
+        assert!(code == Code::QuoteSignature || !verdict.has(Code::QuoteSignature), "{what}");
     }
 }
 

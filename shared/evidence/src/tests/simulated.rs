@@ -60,6 +60,29 @@ fn another_platform_with_its_own_collateral_is_refused() {
     assert!(!scene.appraise(&bundle, Purpose::Offer).verdict.is_accepted());
 }
 
+/// A list that does not read, or that another root signed, says nothing about whose machine it is.
+#[test]
+fn a_bad_list_of_the_root_is_bad_collateral_and_no_other_root() {
+    let mut scene = Scene::new();
+    let bundle = scene.evidence(Purpose::Offer);
+    let good = bundle.collateral.clone().expect("collateral");
+    let other = platform(2).collateral(NOW).expect("collateral");
+    let as_text = hex::encode(&good.root_ca_crl.0).into_bytes();
+    for list in [vec![], vec![0x30, 0], as_text, good.pck_crl.0.clone(), other.root_ca_crl.0] {
+        let mut bundle = bundle.clone();
+        let mut bad = good.clone();
+        bad.root_ca_crl = list.into();
+        bundle.collateral = Some(bad);
+        let verdict = scene.appraise(&bundle, Purpose::Offer).verdict;
+        assert!(
+            !verdict.is_accepted() && verdict.has(Code::QuoteSignature),
+            "{}",
+            verdict.render()
+        );
+        assert!(!verdict.has(Code::SimulatedRootOther) && !verdict.has(Code::AnchorUnknown));
+    }
+}
+
 #[test]
 fn no_policy_admits_simulated_evidence() {
     let mut scene = Scene::new();

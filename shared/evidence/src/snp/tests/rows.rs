@@ -232,6 +232,18 @@ fn what_is_only_wished_for_is_accepted_with_a_warning() {
     }
 }
 
+/// What machines in use report: SMT, TSME, ECC, alias check, and (Genoa and Turin of 2025 on) IOMMU safe against writes.
+#[test]
+fn platform_bits_that_amd_has_named_are_no_warning() {
+    for platform in [0x20, 0x24, 0x27, 0x65, 0x67, 0xff] {
+        let mut scene = Scene::new();
+        scene.set(0x040, &[platform]);
+        let verdict = scene.judge();
+        assert!(verdict.is_accepted(), "{}", verdict.render());
+        assert!(!verdict.has(Code::PlatformBits), "{platform:#x}\n{}", verdict.render());
+    }
+}
+
 /// Every rule at its weakest: debug mode, migration and signatures are still not for rules to say.
 #[test]
 fn no_rule_allows_debug_or_migration() {
