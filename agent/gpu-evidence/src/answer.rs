@@ -3,7 +3,12 @@
 
 use serde::Serialize;
 
-use crate::{bus::Bus, evidence::Evidence, failure::Failure};
+use crate::{
+    bus::Bus,
+    evidence::Evidence,
+    failure::Failure,
+    switch_evidence::{SwitchEvidence, SwitchMode},
+};
 
 const VERSION: u32 = 1;
 const MAX_DETAIL: usize = 256;
@@ -16,6 +21,8 @@ pub(crate) struct Answer {
     error: Option<Refusal>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ready: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    switches: Option<Vec<Switch>>,
     version: u32,
 }
 
@@ -29,6 +36,18 @@ struct Device {
     evidence: Option<String>,
 }
 
+/// Evidence and the mode beside it, or an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Switch {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Refusal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evidence: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mode: Option<SwitchMode>,
+    name: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Refusal {
     code: &'static str,
@@ -36,13 +55,18 @@ struct Refusal {
     fix: &'static str,
 }
 
+pub(crate) type TakenFromSwitch = Result<(SwitchEvidence, SwitchMode), Failure>;
+
 impl Answer {
+    const EMPTY: Self =
+        Self { devices: None, error: None, ready: None, switches: None, version: VERSION };
+
     pub(crate) fn refused(failure: &Failure) -> Self {
-        Self { devices: None, error: Some(Refusal::of(failure)), ready: None, version: VERSION }
+        Self { error: Some(Refusal::of(failure)), ..Self::EMPTY }
     }
 
     pub(crate) fn ready() -> Self {
-        Self { devices: None, error: None, ready: Some(true), version: VERSION }
+        Self { ready: Some(true), ..Self::EMPTY }
     }
 
     /// In the order of the request.
@@ -58,13 +82,29 @@ impl Answer {
                 Err(failure) => Device { bus, error: Some(Refusal::of(&failure)), evidence: None },
             }
         });
-        Self { devices: Some(devices.collect()), error: None, ready: None, version: VERSION }
+        Self { devices: Some(devices.collect()), ..Self::EMPTY }
+    }
+
+    /// In the order of the request.
+    pub(crate) fn switches(switches: Vec<(String, TakenFromSwitch)>) -> Self {
+        let switches = switches.into_iter().map(|(name, result)| match result {
+            Ok((evidence, mode)) => {
+                // As above.
+                let text = serde_json::to_string(&evidence).unwrap_or_default();
+                Switch { error: None, evidence: Some(text), mode: Some(mode), name }
+            }
+            Err(failure) => {
+                Switch { error: Some(Refusal::of(&failure)), evidence: None, mode: None, name }
+            }
+        });
+        Self { switches: Some(switches.collect()), ..Self::EMPTY }
     }
 
     /// And whether everything was done that was asked.
     pub(crate) fn to_line(&self) -> (Vec<u8>, bool) {
-        let refused = |device: &Device| device.error.is_some();
-        let is_complete = self.error.is_none() && !self.devices.iter().flatten().any(refused);
+        let is_complete = self.error.is_none()
+            && !self.devices.iter().flatten().any(|device| device.error.is_some())
+            && !self.switches.iter().flatten().any(|switch| switch.error.is_some());
         // The same: an empty line would be refused.
         let mut line = serde_json::to_vec(self).unwrap_or_default();
         line.push(b'\n');

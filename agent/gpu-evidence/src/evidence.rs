@@ -150,9 +150,10 @@ impl CcState {
             value => return Err(Failure::Value { what: "CC environment", value }),
         };
         let feature = match (settings.feature, settings.devtools) {
-            (0, 0 | 1) => CcFeature::Off,
+            (0, 0) => CcFeature::Off,
             (1, 0) => CcFeature::On,
-            (1, 1) => CcFeature::Devtools,
+            // Also where the feature is not advertised.
+            (0 | 1, 1) => CcFeature::Devtools,
             (0 | 1, value) => return Err(Failure::Value { what: "devtools mode", value }),
             (value, _) => return Err(Failure::Value { what: "CC feature", value }),
         };
@@ -162,8 +163,8 @@ impl CcState {
             2 => MultiGpuMode::NvlinkEncryption,
             value => return Err(Failure::Value { what: "multi-GPU mode", value }),
         };
-        // In protected PCIe mode the feature is off and there are reports all the same.
-        if feature == CcFeature::Off && multi_gpu == MultiGpuMode::None {
+        // In protected PCIe mode the driver does not advertise the feature, and there are reports all the same.
+        if settings.feature == 0 && multi_gpu == MultiGpuMode::None {
             return Err(Failure::CcOff);
         }
         Ok(Self { environment, feature, gpus_ready, multi_gpu })
@@ -219,7 +220,7 @@ pub(crate) fn text(buffer: &[u8], what: &'static str) -> Result<String, Failure>
 }
 
 /// The PEM text without the zero bytes after it. What the certificates say is the verifier's matter.
-fn pem(filled: &Filled) -> Result<Vec<u8>, Failure> {
+pub(crate) fn pem(filled: &Filled) -> Result<Vec<u8>, Failure> {
     let length = Failure::CertificatesLength { length: filled.length, limit: MAX_CHAIN_BYTES };
     let counted = usize::try_from(filled.length).ok().filter(|length| *length <= MAX_CHAIN_BYTES);
     let bytes = counted.and_then(|counted| filled.buffer.get(..counted)).ok_or(length)?;
@@ -232,7 +233,7 @@ fn pem(filled: &Filled) -> Result<Vec<u8>, Failure> {
     if is_pem { Ok(bytes.to_vec()) } else { Err(Failure::CertificatesForm) }
 }
 
-fn base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&STANDARD.encode(bytes))
 }
 
@@ -295,6 +296,10 @@ mod tests {
             (Settings { multi_gpu: 1, ..on() }, state("prod", "on", "protected-pcie")),
             (Settings { multi_gpu: 2, ..on() }, state("prod", "on", "nvlink-encryption")),
             (Settings { feature: 0, multi_gpu: 1, ..on() }, state("prod", "off", "protected-pcie")),
+            (
+                Settings { feature: 0, devtools: 1, multi_gpu: 1, environment: 1 },
+                state("sim", "devtools", "protected-pcie"),
+            ),
         ] {
             assert_eq!(word(settings, true), Ok(expected), "{settings:?}");
         }

@@ -4,6 +4,7 @@ use crate::{
     codes::Code,
     library::{CallError, LIBRARY},
     request::MAX_REQUEST_BYTES,
+    switch_library::SwitchCallError,
     transcript::TranscriptError,
 };
 
@@ -34,14 +35,28 @@ pub(crate) enum Failure {
     Value { what: &'static str, value: u32 },
     #[error("understand the GPU's architecture {0}")]
     Architecture(u32),
-    #[error("read the GPU's report: {0}")]
+    #[error("read the device's report: {0}")]
     Report(#[from] TranscriptError),
-    #[error("read the GPU's certificates: {length} bytes, the buffer has {limit}")]
+    #[error("read the device's certificates: {length} bytes, the buffer has {limit}")]
     CertificatesLength { length: u32, limit: usize },
-    #[error("read the GPU's certificates: they are no PEM text")]
+    #[error("read the device's certificates: they are no PEM text")]
     CertificatesForm,
     #[error("set the GPUs ready: they say {0} afterwards")]
     ReadyRefused(u32),
+    #[error("{0}")]
+    SwitchCall(#[from] SwitchCallError),
+    #[error("match the NVSwitches: the driver has {found}, {asked} were asked for")]
+    SwitchCount { found: usize, asked: usize },
+    #[error("tell the NVSwitches apart: the driver has one twice")]
+    SwitchTwice,
+    #[error("understand the NVSwitch's architecture {0}")]
+    SwitchArchitecture(i8),
+    #[error("understand the NVSwitch's mode {0}")]
+    SwitchMode(i8),
+    #[error("get evidence: the NVSwitch is not in the mode for protected PCIe")]
+    SwitchModeOff,
+    #[error("read the NVSwitch's BIOS version in its report")]
+    SwitchBios,
 }
 
 impl Failure {
@@ -68,6 +83,17 @@ impl Failure {
             Self::CertificatesLength { .. } => Code::CertificatesLength,
             Self::CertificatesForm => Code::CertificatesForm,
             Self::ReadyRefused(_) => Code::ReadyRefused,
+            Self::SwitchCall(SwitchCallError::Load(_)) => Code::SwitchLibraryLoad,
+            Self::SwitchCall(SwitchCallError::Function(_)) => Code::SwitchLibraryFunction,
+            Self::SwitchCall(SwitchCallError::Generation(_)) => Code::SwitchLibraryGeneration,
+            Self::SwitchCall(SwitchCallError::Code { .. }) => Code::SwitchLibraryCall,
+            Self::SwitchCall(SwitchCallError::Answer { .. }) => Code::SwitchLibraryAnswer,
+            Self::SwitchCount { .. } => Code::SwitchCount,
+            Self::SwitchTwice => Code::SwitchTwice,
+            Self::SwitchArchitecture(_) => Code::SwitchArchitecture,
+            Self::SwitchMode(_) => Code::SwitchMode,
+            Self::SwitchModeOff => Code::SwitchModeOff,
+            Self::SwitchBios => Code::SwitchBios,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! `sealtune-gpu-evidence`: asks the NVIDIA driver of this machine for its GPUs' attestation reports, and sets the GPUs
-//! ready for work. The agent starts it once a request, without keys; what it prints is hostile input to the agent.
+//! `sealtune-gpu-evidence`: asks the NVIDIA driver of this machine for the attestation reports of its GPUs or of its
+//! NVSwitches, and sets the GPUs ready for work. The agent starts it once a request, without keys; what it prints is hostile input to the agent.
 //!
 //! ```text
 //! standard input: one request     standard output: one answer line     exit code: 0 all done, 1 refused, 2 wrong usage
@@ -14,10 +14,17 @@ mod collect;
 mod evidence;
 mod failure;
 mod library;
+mod nscq;
 mod nvml;
+mod observation;
 mod request;
 #[cfg(test)]
 mod simulated;
+#[cfg(test)]
+mod simulated_switches;
+mod switch_evidence;
+mod switch_library;
+mod switches;
 mod transcript;
 
 use std::io::{Read as _, Write as _};
@@ -25,17 +32,19 @@ use std::process::ExitCode;
 
 use answer::Answer;
 use failure::Failure;
+use nscq::Nscq;
 use nvml::Driver;
-use request::{MAX_REQUEST_BYTES, Request};
+use request::{MAX_REQUEST_BYTES, Request, SwitchRequest};
 
 const HELP: &str = "\
-Asks the NVIDIA driver for evidence of this machine's GPUs in confidential computing mode.
+Asks the NVIDIA driver for evidence of this machine's GPUs in confidential computing mode, and of its NVSwitches.
 
-Usage: sealtune-gpu-evidence [report|ready]
+Usage: sealtune-gpu-evidence [report|switches|ready]
 
 Commands:
-  report  Read one request from standard input, print the evidence of every GPU in it (default)
-  ready   Let the GPUs take work; take the evidence first. Needs CAP_SYS_ADMIN
+  report    Read one request from standard input, print the evidence of every GPU in it (default)
+  switches  The same for NVSwitches. Needs CAP_SYS_ADMIN
+  ready     Let the GPUs take work; take all evidence first. Needs CAP_SYS_ADMIN
 
 Options:
   -h, --help     Print this
@@ -52,6 +61,7 @@ Examples:
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
     Report,
+    Switches,
     Ready,
     Help,
     Version,
@@ -62,6 +72,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let answer = match command(&words) {
         Some(Command::Report) => report().unwrap_or_else(|failure| Answer::refused(&failure)),
+        Some(Command::Switches) => switches().unwrap_or_else(|failure| Answer::refused(&failure)),
         Some(Command::Ready) => ready().unwrap_or_else(|failure| Answer::refused(&failure)),
         Some(Command::Help) => return print(HELP.as_bytes(), ExitCode::SUCCESS),
         Some(Command::Version) => {
@@ -69,7 +80,7 @@ fn main() -> ExitCode {
             return print(line.as_bytes(), ExitCode::SUCCESS);
         }
         None => {
-            eprintln!("usage: sealtune-gpu-evidence [report|ready]; --help says more");
+            eprintln!("usage: sealtune-gpu-evidence [report|switches|ready]; --help says more");
             return ExitCode::from(2);
         }
     };
@@ -80,6 +91,7 @@ fn main() -> ExitCode {
 fn command(words: &[&str]) -> Option<Command> {
     match words {
         [] | ["report"] => Some(Command::Report),
+        ["switches"] => Some(Command::Switches),
         ["ready"] => Some(Command::Ready),
         ["-h" | "--help" | "help"] => Some(Command::Help),
         ["-V" | "--version"] => Some(Command::Version),
@@ -87,7 +99,7 @@ fn command(words: &[&str]) -> Option<Command> {
     }
 }
 
-fn report() -> Result<Answer, Failure> {
+fn input() -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     // One more than allowed, so that a request that is too long is told apart.
     let most = MAX_REQUEST_BYTES as u64 + 1;
@@ -96,9 +108,19 @@ fn report() -> Result<Answer, Failure> {
         .take(most)
         .read_to_end(&mut bytes)
         .map_err(|error| Failure::RequestUnreadable(error.to_string()))?;
-    // Before the driver is touched.
-    let request = Request::parse(&bytes)?;
+    Ok(bytes)
+}
+
+/// Requests are read before the driver is touched.
+fn report() -> Result<Answer, Failure> {
+    let request = Request::parse(&input()?)?;
     collect::report(&Driver::load()?, &request)
+}
+
+/// A process of its own: the driver gives a switch's evidence to CAP_SYS_ADMIN alone, and that of GPUs to anybody.
+fn switches() -> Result<Answer, Failure> {
+    let request = SwitchRequest::parse(&input()?)?;
+    switches::report(&Nscq::open()?, &request)
 }
 
 fn ready() -> Result<Answer, Failure> {
@@ -121,11 +143,13 @@ mod tests {
         for (words, expected) in [
             (&[][..], Some(Command::Report)),
             (&["report"], Some(Command::Report)),
+            (&["switches"], Some(Command::Switches)),
             (&["ready"], Some(Command::Ready)),
             (&["--help"], Some(Command::Help)),
             (&["-V"], Some(Command::Version)),
             (&["Report"], None),
             (&["ready", "now"], None),
+            (&["switches", "ready"], None),
             (&[""], None),
         ] {
             assert_eq!(command(words), expected, "{words:?}");

@@ -17,6 +17,10 @@ pub(crate) const CHAIN: &str = "-----BEGIN CERTIFICATE-----\nQQ==\n-----END CERT
 
 /// An exchange with so many measurements and bytes of opaque data, signed by nobody.
 pub(crate) fn transcript(challenge: &[u8; 32], blocks: u8, opaque: u16) -> Vec<u8> {
+    transcript_of(challenge, blocks, &vec![0xee; usize::from(opaque)])
+}
+
+pub(crate) fn transcript_of(challenge: &[u8; 32], blocks: u8, opaque: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x11, 0xe0, 0x01, 0xff];
     bytes.extend(challenge);
     bytes.push(0);
@@ -28,8 +32,8 @@ pub(crate) fn transcript(challenge: &[u8; 32], blocks: u8, opaque: u16) -> Vec<u
         bytes.extend([index; 48]);
     }
     bytes.extend([9; 32]);
-    bytes.extend(opaque.to_le_bytes());
-    bytes.extend((0..opaque).map(|_| 0xee));
+    bytes.extend(u16::try_from(opaque.len()).unwrap().to_le_bytes());
+    bytes.extend(opaque);
     bytes.extend([0xdd; 96]);
     bytes
 }
@@ -113,7 +117,7 @@ impl Simulated {
     }
 }
 
-fn filled(bytes: &[u8], size: usize, length: Option<u32>) -> Filled {
+pub(crate) fn filled(bytes: &[u8], size: usize, length: Option<u32>) -> Filled {
     let mut buffer = bytes.to_vec();
     buffer.resize(size, 0);
     Filled { length: length.unwrap_or(u32::try_from(bytes.len()).unwrap()), buffer }

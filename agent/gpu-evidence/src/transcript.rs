@@ -13,6 +13,8 @@ const REQUEST_HEAD: [u8; 4] = [0x11, 0xe0, 0x01, 0xff];
 const RESPONSE_HEAD: [u8; 4] = [0x11, 0x60, 0x00, 0x00];
 const NONCE_BYTES: usize = 32;
 const SIGNATURE_BYTES: usize = 96;
+/// Header, nonce and slot.
+const REQUEST_BYTES: usize = REQUEST_HEAD.len() + NONCE_BYTES + 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TranscriptError {
@@ -57,6 +59,26 @@ pub(crate) fn cut(filled: &Filled, challenge: &[u8; 32]) -> Result<Vec<u8>, Tran
     }
     let end = bytes.len().checked_sub(padding.len()).ok_or(TranscriptError::Length)?;
     Ok(bytes.get(..end).ok_or(TranscriptError::Length)?.to_vec())
+}
+
+/// The first field of this type in the opaque data of a report that was cut: { type u16, length u16, value }, little-endian.
+pub(crate) fn opaque_field(report: &[u8], wanted: u16) -> Option<&[u8]> {
+    let mut front = Front(report);
+    front.take(REQUEST_BYTES + RESPONSE_HEAD.len() + 1).ok()?;
+    let [low, middle, high] = front.array().ok()?;
+    let record = u32::from_le_bytes([low, middle, high, 0]);
+    front.take(usize::try_from(record).ok()?).ok()?;
+    front.take(NONCE_BYTES).ok()?;
+    let opaque = u16::from_le_bytes(front.array().ok()?);
+    let mut fields = Front(front.take(usize::from(opaque)).ok()?);
+    loop {
+        let kind = u16::from_le_bytes(fields.array().ok()?);
+        let length = u16::from_le_bytes(fields.array().ok()?);
+        let value = fields.take(usize::from(length)).ok()?;
+        if kind == wanted {
+            return Some(value);
+        }
+    }
 }
 
 /// Bytes that are taken from the front.
@@ -165,6 +187,10 @@ mod tests {
             let mut bytes = bytes;
             if is_headed {
                 bytes.splice(0..0, transcript(&CHALLENGE, 0, 0)[..41].iter().copied());
+            }
+            for kind in [0, 6, length] {
+                let found = opaque_field(&bytes, kind).map(<[u8]>::len);
+                prop_assert!(found.is_none_or(|length| length <= bytes.len()));
             }
             let filled = Filled { length: u32::from(length), buffer: bytes.clone() };
             if let Ok(report) = cut(&filled, &CHALLENGE) {

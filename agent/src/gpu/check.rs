@@ -1,12 +1,12 @@
 //! What must agree before evidence counts as that of this VM's GPUs: the PCI bus, the launch configuration and the
 //! helper's answer. Pure.
 
-use sealtune_evidence::nvidia::NvidiaEvidence;
-use sealtune_evidence::nvidia::evidence::{CcFeature, CcState};
+use sealtune_evidence::nvidia::DeviceEvidence;
+use sealtune_evidence::nvidia::evidence::{CcFeature, CcState, MultiGpuMode};
 use sealtune_evidence::nvidia::transcript::request_nonce;
 
-use super::protocol::DeviceAnswer;
-use super::{NamedGpu, PciAddress, TakenEvidence};
+use super::protocol::{DeviceAnswer, Refusal};
+use super::{DriverWord, NamedGpu, PciAddress, TakenEvidence};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CheckError {
@@ -32,6 +32,10 @@ pub(crate) enum CheckError {
     NotConfidential { name: String },
     #[error("set the GPUs ready: {name} took work before its evidence was made")]
     ReadyEarly { name: String },
+    #[error(
+        "set the GPUs ready: {name} says that it is behind switches and the VM has none, or not, and it has some"
+    )]
+    OtherFabric { name: String },
 }
 
 /// Gives each GPU its name: the first address, in their order, has the first name. The host says both, so an exchange of
@@ -68,38 +72,66 @@ pub(super) fn evidence(
         if taken.iter().any(|(other, _)| *other == gpu) {
             return Err(CheckError::Twice(gpu.name.clone()));
         }
-        taken.push((gpu, piece(gpu, challenge, answer)?));
+        taken.push((gpu, of_gpu(gpu, challenge, &answer)?));
     }
     taken.sort_by_key(|(gpu, _)| gpu.address);
     Ok(taken.into_iter().map(|(_, evidence)| evidence).collect())
 }
 
 /// The last look before GPUs may take work: what their drivers say of them. Whether that is true, and whether a GPU is
-/// genuine, the owner of a sealed job has judged from the offer.
+/// genuine, the owner of a sealed job has judged from the offer. In protected PCIe mode drivers do not call confidential
+/// computing on; such a GPU is confidential as far as its switches are, so it needs some, and no other GPU may have any.
 pub(super) fn may_take_work<'a>(
     gpus: impl Iterator<Item = (&'a str, CcState)>,
+    switches: usize,
 ) -> Result<(), CheckError> {
     for (name, cc) in gpus {
         let name = name.to_owned();
+        let is_behind_switches = cc.multi_gpu == MultiGpuMode::ProtectedPcie;
         match cc.feature {
-            CcFeature::On if cc.gpus_ready => return Err(CheckError::ReadyEarly { name }),
             CcFeature::On => {}
+            CcFeature::Off if is_behind_switches => {}
             CcFeature::Devtools | CcFeature::Off => {
                 return Err(CheckError::NotConfidential { name });
             }
+        }
+        if cc.gpus_ready {
+            return Err(CheckError::ReadyEarly { name });
+        }
+        if is_behind_switches != (switches > 0) {
+            return Err(CheckError::OtherFabric { name });
         }
     }
     Ok(())
 }
 
-/// Reads evidence as a verifier does, so that nothing goes out that none would read.
-fn piece(
+fn of_gpu(
     gpu: &NamedGpu,
     challenge: &[u8; 32],
-    answer: DeviceAnswer,
+    answer: &DeviceAnswer,
 ) -> Result<TakenEvidence, CheckError> {
-    let name = || gpu.name.clone();
-    let text = match (answer.evidence, answer.error) {
+    let (document, bytes) =
+        piece(&gpu.name, challenge, answer.evidence.as_deref(), answer.error.as_ref())?;
+    match document {
+        DeviceEvidence::Gpu(evidence) => {
+            let word = DriverWord::Gpu(evidence.cc);
+            Ok(TakenEvidence { device: gpu.name.clone(), bytes, word })
+        }
+        DeviceEvidence::Switch(_) => {
+            Err(CheckError::Evidence { name: gpu.name.clone(), reason: "it is a switch's" })
+        }
+    }
+}
+
+/// Reads evidence as a verifier does, so that nothing goes out that none would read.
+pub(super) fn piece(
+    name: &str,
+    challenge: &[u8; 32],
+    text: Option<&str>,
+    refusal: Option<&Refusal>,
+) -> Result<(DeviceEvidence, Vec<u8>), CheckError> {
+    let name = || name.to_owned();
+    let text = match (text, refusal) {
         (Some(text), None) => text,
         (_, Some(refusal)) => {
             return Err(CheckError::Refused { name: name(), said: refusal.shown() });
@@ -108,15 +140,15 @@ fn piece(
             return Err(CheckError::Evidence { name: name(), reason: "there is none" });
         }
     };
-    let evidence = NvidiaEvidence::parse(text.as_bytes())
+    let evidence = DeviceEvidence::parse(text.as_bytes())
         .map_err(|error| CheckError::Evidence { name: name(), reason: error.code() })?;
-    if evidence.device != gpu.name {
+    if evidence.device() != name() {
         return Err(CheckError::OtherName { name: name() });
     }
-    if request_nonce(&evidence.transcript.0).as_ref() != Some(challenge) {
+    if request_nonce(evidence.transcript()).as_ref() != Some(challenge) {
         return Err(CheckError::OtherChallenge { name: name() });
     }
-    Ok(TakenEvidence { device: name(), bytes: text.into_bytes(), cc: evidence.cc })
+    Ok((evidence, text.as_bytes().to_vec()))
 }
 
 fn shown(address: Option<PciAddress>) -> String {
@@ -145,6 +177,7 @@ impl CheckError {
             Self::OtherChallenge { .. } => "ST-AGPU-26",
             Self::NotConfidential { .. } => "ST-AGPU-27",
             Self::ReadyEarly { .. } => "ST-AGPU-28",
+            Self::OtherFabric { .. } => "ST-AGPU-32",
         }
     }
 
@@ -163,6 +196,9 @@ impl CheckError {
             Self::OtherChallenge { .. } => "run agent and nvidia layer of the same release",
             Self::NotConfidential { .. } => "the provider must switch the GPUs to CC mode",
             Self::ReadyEarly { .. } => "start another VM; reset the GPUs in between",
+            Self::OtherFabric { .. } => {
+                "the provider must give the VM a whole machine in protected PCIe mode, or no switches"
+            }
         }
     }
 
@@ -181,6 +217,7 @@ impl CheckError {
             Self::OtherChallenge { name: name() },
             Self::NotConfidential { name: name() },
             Self::ReadyEarly { name: name() },
+            Self::OtherFabric { name: name() },
         ]
     }
 }
@@ -191,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::gpu::protocol::{Answer, Said};
-    use crate::gpu::sample::document;
+    use crate::gpu::sample::{document, switch_document};
 
     const CHALLENGE: [u8; 32] = [7; 32];
 
@@ -274,6 +311,7 @@ mod tests {
         let version = rest(&text.replace(r#""version":1"#, r#""version":2"#));
         let more = rest(&text.replace('}', r#","more":1}"#));
         let old = rest(&document("a", &[8; 32]));
+        let switch = rest(&switch_document("a", &CHALLENGE));
         let none = rest(&text.replace(r#""transcript":""#, r#""transcript":"AAAA"#));
         for (pieces, code) in [
             (&[][..], "ST-AGPU-20"),
@@ -291,6 +329,7 @@ mod tests {
             (&[(ONE, &more), (TWO, &b)], "ST-AGPU-24"),
             (&[(ONE, &old), (TWO, &b)], "ST-AGPU-26"),
             (&[(ONE, &none), (TWO, &b)], "ST-AGPU-26"),
+            (&[(ONE, &switch), (TWO, &b)], "ST-AGPU-24"),
             // Both names are this VM's, and each is at the other's place.
             (&[(ONE, &b), (TWO, &a)], "ST-AGPU-25"),
             (&[(ONE, &a), (TWO, &a)], "ST-AGPU-25"),

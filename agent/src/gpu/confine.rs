@@ -34,7 +34,9 @@ const CAPABILITIES: libc::c_ulong = 64;
 pub(super) enum Privilege {
     /// A user of its own, which is enough to ask the driver.
     None,
-    /// Root with CAP_SYS_ADMIN alone, which the driver wants to see before it sets GPUs ready.
+    /// Root with CAP_SYS_ADMIN alone, which the driver wants to see before it sets GPUs ready or gives a switch's evidence.
+    /// (A node of `/dev/nvidia-caps` would do for switches, as it does for Fabric Manager; whether NSCQ asks for it is not
+    /// known, so none is made.)
     Admin,
 }
 

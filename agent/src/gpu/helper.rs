@@ -17,16 +17,19 @@ use tokio::time::timeout;
 
 use super::NamedGpu;
 use super::confine::{Privilege, confine};
-use super::protocol::{Answer, DeviceAnswer, MAX_ANSWER_BYTES, Malformed, Said, request};
+use super::protocol::{
+    Answer, DeviceAnswer, MAX_ANSWER_BYTES, Malformed, Said, SwitchAnswer, request, switch_request,
+};
 use crate::seccomp::Filters;
 
 const PROGRAM: &str = "usr/bin/sealtune-gpu-evidence";
 /// The agent's root has no loader and no libraries: the layer's own are named.
 const LOADER: &str = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-/// For the program and the driver, and for each GPU: the first use of one sets it up.
+/// For the program and the driver, and for each GPU or switch: the first use of a GPU sets it up, and the driver waits 5
+/// seconds for a switch's certificates and 10 for its report.
 const TIME: Duration = Duration::from_secs(30);
-const TIME_A_GPU: Duration = Duration::from_secs(15);
+const TIME_A_DEVICE: Duration = Duration::from_secs(15);
 /// What was killed is gone at once, unless it waits for a device inside of the kernel.
 const REAP_TIME: Duration = Duration::from_secs(5);
 
@@ -80,16 +83,27 @@ impl HelperProgram {
         let input = request(challenge, gpus);
         match self.ask("report", &input, gpus.len(), Privilege::None).await? {
             Said::Devices(devices) => Ok(devices),
-            Said::Ready => Err(HelperError::Malformed("it answers another question")),
-            Said::Refused(refusal) => Err(HelperError::Refused(refusal.shown())),
+            other => Err(no_answer(other)),
+        }
+    }
+
+    /// A process of its own: the driver gives this to CAP_SYS_ADMIN alone, and the GPUs' evidence to anybody.
+    pub(super) async fn switches(
+        &mut self,
+        challenge: &[u8; 32],
+        switches: &[String],
+    ) -> Result<Vec<SwitchAnswer>, HelperError> {
+        let input = switch_request(challenge, switches);
+        match self.ask("switches", &input, switches.len(), Privilege::Admin).await? {
+            Said::Switches(switches) => Ok(switches),
+            other => Err(no_answer(other)),
         }
     }
 
     pub(super) async fn ready(&mut self, gpus: usize) -> Result<(), HelperError> {
         match self.ask("ready", b"", gpus, Privilege::Admin).await? {
             Said::Ready => Ok(()),
-            Said::Devices(_) => Err(HelperError::Malformed("it answers another question")),
-            Said::Refused(refusal) => Err(HelperError::Refused(refusal.shown())),
+            other => Err(no_answer(other)),
         }
     }
 
@@ -97,13 +111,13 @@ impl HelperProgram {
         &mut self,
         word: &str,
         input: &[u8],
-        gpus: usize,
+        devices: usize,
         privilege: Privilege,
     ) -> Result<Said, HelperError> {
         end(&mut self.running).await?;
         let mut child = self.command(word, privilege).spawn().map_err(HelperError::Start)?;
         let pipes = child.stdin.take().zip(child.stdout.take());
-        let time = self.time + TIME_A_GPU * u32::try_from(gpus).unwrap_or(u32::MAX).min(64);
+        let time = self.time + TIME_A_DEVICE * u32::try_from(devices).unwrap_or(u32::MAX).min(64);
         // From here on the process is ended whatever becomes of this future.
         let turn = Turn { running: &mut self.running };
         let child = turn.running.insert(child);
@@ -195,6 +209,16 @@ async fn talk(
     if line.len() > MAX_ANSWER_BYTES { Err(HelperError::TooLong) } else { Ok(line) }
 }
 
+/// To the question that was asked.
+fn no_answer(said: Said) -> HelperError {
+    match said {
+        Said::Refused(refusal) => HelperError::Refused(refusal.shown()),
+        Said::Devices(_) | Said::Switches(_) | Said::Ready => {
+            HelperError::Malformed("it answers another question")
+        }
+    }
+}
+
 /// An answer counts with the exit code that belongs to it.
 fn understand(line: &[u8], status: ExitStatus) -> Result<Said, HelperError> {
     let said = match Answer::parse(line) {
@@ -205,6 +229,7 @@ fn understand(line: &[u8], status: ExitStatus) -> Result<Said, HelperError> {
     };
     let is_complete = match &said {
         Said::Devices(devices) => devices.iter().all(|device| device.error.is_none()),
+        Said::Switches(switches) => switches.iter().all(|switch| switch.error.is_none()),
         Said::Ready => true,
         Said::Refused(_) => false,
     };

@@ -1,10 +1,10 @@
-//! The VM's NVIDIA GPUs, as the agent sees them: which are on the PCI bus, what they are called, and the helper program
-//! that gets their evidence from the driver. The agent is static and cannot load the driver's library itself.
+//! The VM's NVIDIA GPUs and switches, as the agent sees them: which are on the PCI bus, what they are called, and the helper
+//! program that gets their evidence from the driver. The agent is static and cannot load the driver's library itself.
 //!
 //! ```text
 //! PCI bus = launch configuration -> layer with the driver and the helper -> device nodes
 //!   -> evidence for each challenge (hostile input: checked here, judged by whoever asked)
-//!   -> start evidence, whose GPUs are confidential and take no work yet -> ready -> container
+//!   -> start evidence, whose GPUs are confidential and take no work yet, and whose switches are locked -> ready -> container
 //! ```
 //! The host says which GPUs there are; nothing here shows that one is genuine. What is shown is that evidence was taken of
 //! as many GPUs as this VM has, each under its own name, from this VM's own driver.
@@ -15,6 +15,7 @@ mod helper;
 mod nodes;
 mod pci;
 mod protocol;
+mod switch;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub(crate) use self::check::CheckError;
 pub(crate) use self::helper::{HelperError, HelperProgram};
 pub(crate) use self::nodes::{NodeError, NodePlaces, make_node};
 pub(crate) use self::pci::{PciAddress, PciError, Sysfs};
+pub(crate) use self::switch::SwitchError;
+use self::switch::SwitchMode;
 use crate::seccomp::Filters;
 
 /// The layer of this name holds the driver's library and the helper program.
@@ -44,8 +47,8 @@ pub(crate) enum GpuError {
     Node(#[from] NodeError),
     #[error("find the layer \"{LAYER}\" among those of the launch configuration")]
     NoLayer,
-    #[error("vouch for {0} NVSwitches of this VM: this agent cannot take their evidence")]
-    Switches(usize),
+    #[error(transparent)]
+    Switch(#[from] SwitchError),
 }
 
 /// A GPU of this VM and the name that the launch configuration gives it.
@@ -60,8 +63,14 @@ pub(crate) struct NamedGpu {
 pub(crate) struct TakenEvidence {
     pub(crate) device: String,
     pub(crate) bytes: Vec<u8>,
-    /// What its driver says of it.
-    cc: CcState,
+    word: DriverWord,
+}
+
+/// What the driver says of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DriverWord {
+    Gpu(CcState),
+    Switch(SwitchMode),
 }
 
 impl TakenEvidence {
@@ -76,10 +85,13 @@ impl TakenEvidence {
     }
 }
 
-/// The GPUs of one VM. Whoever has it asks one question at a time.
+/// The GPUs of one VM, and the switches between them. Whoever has it asks one question at a time.
 #[derive(Debug)]
 pub(crate) struct Gpus {
     named: Vec<NamedGpu>,
+    /// In the order of their addresses, which is not that of the names.
+    switches: Vec<PciAddress>,
+    switch_names: Vec<String>,
     helper: HelperProgram,
     /// Device nodes, once they are made.
     nodes: Vec<PathBuf>,
@@ -94,14 +106,26 @@ pub(crate) struct MayTakeWork(());
 impl MayTakeWork {
     /// Also of a VM without GPUs.
     pub(crate) fn judge(taken: &[TakenEvidence]) -> Result<Self, GpuError> {
-        check::may_take_work(taken.iter().map(|one| (one.device.as_str(), one.cc)))?;
+        let gpus = taken.iter().filter_map(|one| match one.word {
+            DriverWord::Gpu(cc) => Some((one.device.as_str(), cc)),
+            DriverWord::Switch(_) => None,
+        });
+        let switches: Vec<_> = taken
+            .iter()
+            .filter_map(|one| match one.word {
+                DriverWord::Switch(mode) => Some((one.device.as_str(), mode)),
+                DriverWord::Gpu(_) => None,
+            })
+            .collect();
+        check::may_take_work(gpus, switches.len())?;
+        switch::may_carry(switches.into_iter())?;
         Ok(Self(()))
     }
 }
 
 impl Gpus {
     /// `None` for a VM that has no GPU and shall have none. `layer` is where the layer [`LAYER`] is mounted. Switches carry
-    /// what GPUs say to each other: with evidence of the GPUs alone they would be trusted unseen.
+    /// what GPUs say to each other: with evidence of the GPUs alone they would be trusted unseen, so all have some or none.
     pub(crate) fn find(
         sysfs: Sysfs<'_>,
         names: &[String],
@@ -109,34 +133,48 @@ impl Gpus {
     ) -> Result<Option<Self>, GpuError> {
         let present = sysfs.nvidia_devices()?;
         let named = check::name(present.gpus, names)?;
-        if !present.switches.is_empty() {
-            return Err(GpuError::Switches(present.switches.len()));
-        }
+        let switches = present.switches;
+        let switch_names = switch::names(switches.len(), &named)?;
         if named.is_empty() {
             return Ok(None);
         }
         let layer = layer.ok_or(GpuError::NoLayer)?;
+        switch::look_for_library(layer, switches.len())?;
         let filters = Filters::for_gpu_helper().map_err(HelperError::Filters)?;
         let helper = HelperProgram::in_layer(layer, filters);
-        Ok(Some(Self { named, helper, nodes: Vec::new(), held: Vec::new() }))
+        Ok(Some(Self {
+            named,
+            switches,
+            switch_names,
+            helper,
+            nodes: Vec::new(),
+            held: Vec::new(),
+        }))
     }
 
     /// Makes the device nodes that the driver's library opens.
     pub(crate) fn make_nodes(&mut self, places: &NodePlaces<'_>) -> Result<(), GpuError> {
         self.nodes = nodes::make(places, self.named.iter().map(|gpu| gpu.address))?;
+        nodes::make_for_switches(places, &self.switches)?;
         // One that does not open fails the first question too, with a code of its own.
         let open = |node: &PathBuf| File::options().read(true).write(true).open(node).ok();
         self.held = self.nodes.iter().filter_map(open).collect();
         Ok(())
     }
 
-    /// Evidence of every GPU, in the order of their PCI addresses. A dropped future ends the helper.
+    /// Evidence of every GPU, in the order of their PCI addresses, and behind it that of every switch, under the same
+    /// challenge. A dropped future ends the helper.
     pub(crate) async fn evidence(
         &mut self,
         challenge: &[u8; 32],
     ) -> Result<Vec<TakenEvidence>, GpuError> {
         let answers = self.helper.report(challenge, &self.named).await?;
-        Ok(check::evidence(&self.named, challenge, answers)?)
+        let mut taken = check::evidence(&self.named, challenge, answers)?;
+        if !self.switch_names.is_empty() {
+            let answers = self.helper.switches(challenge, &self.switch_names).await?;
+            taken.extend(switch::evidence(&self.switch_names, challenge, answers)?);
+        }
+        Ok(taken)
     }
 
     /// Lets the GPUs take work, and gives the device nodes that work needs. Evidence that is taken later says so.
@@ -147,7 +185,8 @@ impl Gpus {
 
     #[cfg(test)]
     fn of(named: Vec<NamedGpu>, helper: HelperProgram) -> Self {
-        Self { named, helper, nodes: Vec::new(), held: Vec::new() }
+        let (switches, switch_names) = (Vec::new(), Vec::new());
+        Self { named, switches, switch_names, helper, nodes: Vec::new(), held: Vec::new() }
     }
 }
 
@@ -158,8 +197,8 @@ impl GpuError {
             Self::Check(error) => error.code(),
             Self::Helper(error) => error.code(),
             Self::Node(error) => error.code(),
+            Self::Switch(error) => error.code(),
             Self::NoLayer => "ST-AGPU-03",
-            Self::Switches(_) => "ST-AGPU-05",
         }
     }
 
@@ -169,14 +208,15 @@ impl GpuError {
             Self::Check(error) => error.fix(),
             Self::Helper(error) => error.fix(),
             Self::Node(error) => error.fix(),
-            Self::Switches(_) => "give each VM a single GPU in CC mode, without switches",
+            Self::Switch(error) => error.fix(),
             Self::NoLayer => "list the layer \"nvidia\" in the VM's launch configuration",
         }
     }
 
     #[cfg(test)]
     pub(crate) fn samples() -> Vec<Self> {
-        let mut samples = vec![Self::NoLayer, Self::Switches(4)];
+        let mut samples = vec![Self::NoLayer];
+        samples.extend(SwitchError::samples().into_iter().map(Self::Switch));
         samples.extend(PciError::samples().into_iter().map(Self::Pci));
         samples.extend(NodeError::samples().into_iter().map(Self::Node));
         samples.extend(CheckError::samples().into_iter().map(Self::Check));

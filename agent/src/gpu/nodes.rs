@@ -2,8 +2,12 @@
 //! is loaded (CUDA needs it, evidence does not). As the driver's own settings have them: root's, open to all. The container
 //! has a /dev of its own; it gets these when the GPUs are ready.
 //!
-//! Major numbers stand in `/proc/devices`, a GPU's minor number in `/proc/driver/nvidia/gpus/<address>/information`. Written
-//! from NVIDIA's documentation of release 550; not run on hardware.
+//! Those of switches, `nvidia-nvswitchctl` and one for each, are for evidence alone: no container gets them, since work does
+//! not use them, and through them routes would be changed.
+//!
+//! Major numbers stand in `/proc/devices`, a GPU's minor number in `/proc/driver/nvidia/gpus/<address>/information`. A
+//! switch's minor number is its place: the driver gives the lowest free one. Written from NVIDIA's documentation of release
+//! 550 and its open kernel modules; not run on hardware.
 
 use std::fs::{self, Permissions};
 use std::io::{self, Read as _};
@@ -19,6 +23,7 @@ const MODE: u32 = 0o666;
 const CONTROL_MINOR: u64 = 255;
 /// Newer releases and older ones.
 const MAJOR_NAMES: [&str; 2] = ["nvidia", "nvidia-frontend"];
+const SWITCH_MAJOR_NAME: &str = "nvidia-nvswitch";
 const MEMORY_MAJOR_NAME: &str = "nvidia-uvm";
 const MEMORY_NODES: [(&str, u64); 2] = [("nvidia-uvm", 0), ("nvidia-uvm-tools", 1)];
 const MINOR_KEY: &str = "Device Minor:";
@@ -30,6 +35,8 @@ pub(crate) enum NodeError {
     NoDriver(String),
     #[error("find the device number of the GPU at {address}: {cause}")]
     NoMinor { address: PciAddress, cause: String },
+    #[error("find the NVSwitches in NVIDIA's driver: {0}")]
+    NoSwitch(String),
     #[error("make the device node {path}: {error}")]
     Make { path: PathBuf, error: io::Error },
 }
@@ -65,6 +72,36 @@ pub(super) fn make(
     if let Some(memory) = major(&devices, MEMORY_MAJOR_NAME) {
         nodes.extend(MEMORY_NODES.map(|(name, minor)| (name.to_owned(), memory, minor)));
     }
+    make_all(places, nodes)
+}
+
+/// Nodes that the library for switches opens.
+pub(super) fn make_for_switches(
+    places: &NodePlaces<'_>,
+    switches: &[PciAddress],
+) -> Result<(), NodeError> {
+    if switches.is_empty() {
+        return Ok(());
+    }
+    let devices = read(&places.proc.join("devices")).map_err(NodeError::NoDriver)?;
+    let driver = major(&devices, SWITCH_MAJOR_NAME)
+        .ok_or_else(|| NodeError::NoSwitch("it has no part for them".into()))?;
+    for address in switches {
+        let about = places.proc.join(format!("driver/nvidia-nvswitch/devices/{address}"));
+        if !about.exists() {
+            return Err(NodeError::NoSwitch(format!("it did not take {address}")));
+        }
+    }
+    let own = (0_u64..).zip(switches).map(|(minor, _)| (format!("nvidia-nvswitch{minor}"), minor));
+    let control = ("nvidia-nvswitchctl".to_owned(), CONTROL_MINOR);
+    let nodes = std::iter::once(control).chain(own);
+    make_all(places, nodes.map(|(name, minor)| (name, driver, minor)).collect()).map(drop)
+}
+
+fn make_all(
+    places: &NodePlaces<'_>,
+    nodes: Vec<(String, u64, u64)>,
+) -> Result<Vec<PathBuf>, NodeError> {
     let mut made = Vec::with_capacity(nodes.len());
     for (name, major, minor) in nodes {
         let path = places.dev.join(name);
@@ -123,6 +160,7 @@ impl NodeError {
             Self::NoDriver(_) => "ST-AGPU-06",
             Self::NoMinor { .. } => "ST-AGPU-07",
             Self::Make { .. } => "ST-AGPU-08",
+            Self::NoSwitch(_) => "ST-AGPU-09",
         }
     }
 
@@ -131,6 +169,7 @@ impl NodeError {
             Self::NoDriver(_) => "rebuild the image with the modules of NVIDIA's driver",
             Self::NoMinor { .. } => "see the kernel log: the driver did not take this GPU",
             Self::Make { .. } => "report this as a bug",
+            Self::NoSwitch(_) => "see the kernel log: the driver did not take an NVSwitch",
         }
     }
 
@@ -141,6 +180,7 @@ impl NodeError {
             Self::NoDriver("x".into()),
             Self::NoMinor { address, cause: "x".into() },
             Self::Make { path: "/x".into(), error: io::Error::other("x") },
+            Self::NoSwitch("x".into()),
         ]
     }
 }
@@ -230,6 +270,44 @@ mod tests {
         let failing = NodePlaces { make: |_, _, _| Err(io::Error::other("x")), ..places };
         let error = make(&failing, addresses.into_iter()).unwrap_err();
         assert_eq!(error.code(), "ST-AGPU-08");
+    }
+
+    static MADE_FOR_SWITCHES: Mutex<Vec<(PathBuf, u64, u64)>> = Mutex::new(Vec::new());
+
+    #[test]
+    fn switches_have_nodes_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let proc = folder.path();
+        let note = |path: &Path, major, minor| {
+            MADE_FOR_SWITCHES.lock().unwrap().push((path.to_owned(), major, minor));
+            Ok(())
+        };
+        let places = NodePlaces { proc, dev: Path::new("/d"), make: note };
+        let addresses =
+            ["0000:07:00.0", "0000:08:00.0"].map(|text| PciAddress::parse(text).unwrap());
+        let run = || make_for_switches(&places, &addresses).map_err(|error| error.code());
+        assert!(make_for_switches(&places, &[]).is_ok(), "a VM without switches needs no driver");
+        assert_eq!(run(), Err("ST-AGPU-06"));
+        fs::write(proc.join("devices"), DEVICES).unwrap();
+        assert_eq!(run(), Err("ST-AGPU-09"));
+        let with = DEVICES.replace("510 nvidia-uvm", "239 nvidia-nvswitch\n510 nvidia-uvm");
+        fs::write(proc.join("devices"), with).unwrap();
+        assert_eq!(run(), Err("ST-AGPU-09"));
+        for (address, code) in [(addresses[1], Err("ST-AGPU-09")), (addresses[0], Ok(()))] {
+            let taken = format!("driver/nvidia-nvswitch/devices/{address}");
+            fs::create_dir_all(proc.join(taken)).unwrap();
+            assert_eq!(MADE_FOR_SWITCHES.lock().unwrap().len(), 0, "nothing is made in part");
+            assert_eq!(run(), code);
+        }
+        let node = |name: &str, minor| (Path::new("/d").join(name), 239, minor);
+        let expected = [
+            node("nvidia-nvswitchctl", 255),
+            node("nvidia-nvswitch0", 0),
+            node("nvidia-nvswitch1", 1),
+        ];
+        assert_eq!(*MADE_FOR_SWITCHES.lock().unwrap(), expected);
+        let failing = NodePlaces { make: |_, _, _| Err(io::Error::other("x")), ..places };
+        assert_eq!(make_for_switches(&failing, &addresses).unwrap_err().code(), "ST-AGPU-08");
     }
 
     /// The null device's numbers stand in for the driver's.

@@ -4,8 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::NamedGpu;
+use super::switch::SwitchMode;
 
-/// The largest that is possible has about 290 KB.
+/// The largest that is possible, of sixteen GPUs, has about 290 KB.
 pub(super) const MAX_ANSWER_BYTES: usize = 512 * 1024;
 const VERSION: u32 = 1;
 const MAX_TEXT: usize = 256;
@@ -24,12 +25,26 @@ struct Asked<'a> {
     name: &'a str,
 }
 
+#[derive(Serialize)]
+struct SwitchRequest<'a> {
+    version: u32,
+    challenge: String,
+    switches: &'a [String],
+}
+
 pub(super) fn request(challenge: &[u8; 32], gpus: &[NamedGpu]) -> Vec<u8> {
     let devices =
         gpus.iter().map(|gpu| Asked { bus: gpu.address.to_string(), name: &gpu.name }).collect();
-    let request = Request { version: VERSION, challenge: hex::encode(challenge), devices };
+    line(&Request { version: VERSION, challenge: hex::encode(challenge), devices })
+}
+
+pub(super) fn switch_request(challenge: &[u8; 32], switches: &[String]) -> Vec<u8> {
+    line(&SwitchRequest { version: VERSION, challenge: hex::encode(challenge), switches })
+}
+
+fn line(request: &impl Serialize) -> Vec<u8> {
     // Texts and numbers: this does not fail; the helper refuses an empty request.
-    let mut line = serde_json::to_vec(&request).unwrap_or_default();
+    let mut line = serde_json::to_vec(request).unwrap_or_default();
     line.push(b'\n');
     line
 }
@@ -41,6 +56,7 @@ pub(super) struct Answer {
     devices: Option<Vec<DeviceAnswer>>,
     error: Option<Refusal>,
     ready: Option<bool>,
+    switches: Option<Vec<SwitchAnswer>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -48,6 +64,15 @@ pub(super) struct Answer {
 pub(super) struct DeviceAnswer {
     pub(super) bus: String,
     /// A document of its own, passed on and hashed as it is.
+    pub(super) evidence: Option<String>,
+    pub(super) error: Option<Refusal>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SwitchAnswer {
+    pub(super) name: String,
+    pub(super) mode: Option<SwitchMode>,
     pub(super) evidence: Option<String>,
     pub(super) error: Option<Refusal>,
 }
@@ -65,6 +90,7 @@ pub(super) struct Refusal {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said {
     Devices(Vec<DeviceAnswer>),
+    Switches(Vec<SwitchAnswer>),
     Ready,
     Refused(Refusal),
 }
@@ -82,10 +108,21 @@ impl Answer {
         if answer.version != VERSION {
             return Err(Malformed::Version(answer.version));
         }
-        match (answer.devices, answer.error, answer.ready) {
-            (None, Some(refusal), None) => Ok(Said::Refused(refusal)),
-            (None, None, Some(true)) => Ok(Said::Ready),
-            (Some(devices), None, None) => {
+        match (answer.devices, answer.switches, answer.error, answer.ready) {
+            (None, None, Some(refusal), None) => Ok(Said::Refused(refusal)),
+            (None, None, None, Some(true)) => Ok(Said::Ready),
+            (None, Some(switches), None, None) => {
+                let is_either = |one: &SwitchAnswer| {
+                    one.evidence.is_some() != one.error.is_some()
+                        && one.evidence.is_some() == one.mode.is_some()
+                };
+                if switches.iter().all(is_either) {
+                    Ok(Said::Switches(switches))
+                } else {
+                    Err(Malformed::Form("a switch with evidence and an error, or without its mode"))
+                }
+            }
+            (Some(devices), None, None, None) => {
                 let is_either = |one: &DeviceAnswer| one.evidence.is_some() != one.error.is_some();
                 if devices.iter().all(is_either) {
                     Ok(Said::Devices(devices))
@@ -93,7 +130,7 @@ impl Answer {
                     Err(Malformed::Form("a device with evidence and an error, or neither"))
                 }
             }
-            _ => Err(Malformed::Form("not exactly one of devices, error and ready")),
+            _ => Err(Malformed::Form("not exactly one of devices, switches, error and ready")),
         }
     }
 }
@@ -128,6 +165,12 @@ mod tests {
             "0f".repeat(32)
         );
         assert_eq!(request(&[0x0f; 32], &[gpu]), expected.as_bytes());
+        let names = ["nvswitch0".to_owned(), "nvswitch1".to_owned()];
+        let expected = format!(
+            "{{\"version\":1,\"challenge\":\"{}\",\"switches\":[\"nvswitch0\",\"nvswitch1\"]}}\n",
+            "0f".repeat(32)
+        );
+        assert_eq!(switch_request(&[0x0f; 32], &names), expected.as_bytes());
     }
 
     /// Sixteen GPUs with the longest names are within what the helper takes.
@@ -152,6 +195,9 @@ mod tests {
         let device = r#"{"bus":"0000:01:00.0","evidence":"{}"}"#;
         let said = Answer::parse(format!(r#"{{"devices":[{device}],"version":1}}"#).as_bytes());
         assert!(matches!(said, Ok(Said::Devices(devices)) if devices.len() == 1));
+        let switch = r#"{"evidence":"{}","mode":"locked","name":"s"}"#;
+        let said = Answer::parse(format!(r#"{{"switches":[{switch}],"version":1}}"#).as_bytes());
+        assert!(matches!(said, Ok(Said::Switches(switches)) if switches.len() == 1));
     }
 
     #[test]
@@ -177,6 +223,16 @@ mod tests {
             ),
             &format!(r#"{{"error":{refusal},"ready":true,"version":1}}"#),
             r#"{"error":{"code":"c","detail":"d"},"version":1}"#,
+            r#"{"switches":[{"name":"s"}],"version":1}"#,
+            r#"{"switches":[{"name":"s","mode":"locked"}],"version":1}"#,
+            r#"{"switches":[{"name":"s","evidence":""}],"version":1}"#,
+            r#"{"switches":[{"name":"s","evidence":"","mode":"open"}],"version":1}"#,
+            r#"{"switches":[{"name":"s","evidence":"","mode":"locked","more":1}],"version":1}"#,
+            r#"{"switches":[],"devices":[],"version":1}"#,
+            r#"{"switches":[],"ready":true,"version":1}"#,
+            &format!(
+                r#"{{"switches":[{{"name":"s","mode":"locked","error":{refusal}}}],"version":1}}"#
+            ),
         ] {
             let said = Answer::parse(text.as_bytes());
             assert!(matches!(said, Err(Malformed::Form(_))), "{text}: {said:?}");

@@ -10,3 +10,12 @@ pub(crate) fn document(device: &str, challenge: &[u8; 32]) -> String {
         STANDARD.encode(transcript)
     )
 }
+
+/// The same of a switch.
+pub(crate) fn switch_document(device: &str, challenge: &[u8; 32]) -> String {
+    let transcript = [[0x11, 0xe0, 0x01, 0xff].as_slice(), challenge, &[0]].concat();
+    format!(
+        r#"{{"architecture":"ls10","bios_version":"96.10","certificates":"","device":"{device}","transcript":"{}","version":1}}"#,
+        STANDARD.encode(transcript)
+    )
+}

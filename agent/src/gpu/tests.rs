@@ -205,6 +205,43 @@ async fn it_runs_as_its_own_user_without_capabilities_and_filtered() {
     }
 }
 
+/// The driver gives a switch's evidence to nobody else; GPUs are asked before, by a process that has nothing.
+#[tokio::test]
+async fn switches_are_asked_with_the_one_capability_that_they_need() {
+    let script = format!(
+        "if [ \"$*\" = report ]; then {}; exit 0; fi; read -r line; {STATUS}; \
+        printf '{{\"error\":{{\"code\":\"ST-GPUE-63\",\"detail\":\"%s\",\"fix\":\"\"}},\"version\":1}}' \"$*: $facts\"; exit 1",
+        print_evidence(&[])
+    );
+    let mut gpus = gpus(&script, 0, LONG);
+    gpus.switch_names = vec!["nvswitch0".into()];
+    let error = gpus.evidence(&CHALLENGE).await.unwrap_err();
+    assert_eq!(error.code(), "ST-AGPU-18", "{error}");
+    let found = error.to_string();
+    for expected in ["switches: ", "NoNewPrivs:1 ", "Seccomp:2 "] {
+        assert!(found.contains(expected), "{found}");
+    }
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root can start it with a capability");
+        return;
+    }
+    for expected in ["Uid:0 ", "CapPrm:0000000000200000 ", "CapBnd:0000000000200000 "] {
+        assert!(found.contains(expected), "{found}");
+    }
+}
+
+/// Each adds its quarter of a minute; the clock stands still here and jumps.
+#[tokio::test(start_paused = true)]
+async fn switches_that_do_not_answer_are_given_up_at_their_deadline() {
+    let mut gpus = gpus("while :; do :; done", 0, SHORT);
+    let names: Vec<String> = (0..4).map(|number| format!("nvswitch{number}")).collect();
+    let began = tokio::time::Instant::now();
+    let error = gpus.helper.switches(&CHALLENGE, &names).await.unwrap_err();
+    assert_eq!(error.code(), "ST-AGPU-13", "{error}");
+    // The time to wait for what was killed may jump too.
+    assert!((60..66).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+}
+
 /// The shell ends where it cannot fork.
 #[tokio::test]
 async fn it_cannot_start_a_process() {
@@ -269,29 +306,64 @@ async fn find_needs_bus_configuration_and_layer() {
     assert_eq!(code(Gpus::find(at(), &names, None)), "ST-AGPU-03");
     let found = Gpus::find(at(), &names, Some(sysfs.path())).unwrap().unwrap();
     assert_eq!(found.named[0].name, "gpu0");
-    // A switch is not ignored, with GPUs or without.
+    // A switch is not ignored, with GPUs or without, and needs its library in the layer.
     let folder = sysfs.path().join("bus/pci/devices/0000:02:00.0");
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(folder.join("vendor"), "0x10de\n").unwrap();
     std::fs::write(folder.join("class"), "0x068000\n").unwrap();
     assert_eq!(code(Gpus::find(at(), &names, Some(sysfs.path()))), "ST-AGPU-05");
+    assert_eq!(code(Gpus::find(at(), &names, None)), "ST-AGPU-03");
+    let libraries = sysfs.path().join("usr/lib/x86_64-linux-gnu");
+    std::fs::create_dir_all(&libraries).unwrap();
+    std::fs::write(libraries.join("libnvidia-nscq.so.2"), "").unwrap();
+    let found = Gpus::find(at(), &names, Some(sysfs.path())).unwrap().unwrap();
+    assert_eq!((found.switches.len(), found.switch_names), (1, vec!["nvswitch0".to_owned()]));
     std::fs::remove_dir_all(sysfs.path().join("bus/pci/devices/0000:01:00.0")).unwrap();
-    assert_eq!(code(Gpus::find(at(), &[], None)), "ST-AGPU-05");
+    assert_eq!(code(Gpus::find(at(), &[], None)), "ST-AGPU-33");
 }
 
 #[test]
 fn work_is_for_gpus_in_cc_mode_that_took_none_yet() {
     let good = sample::document("gpu1", &CHALLENGE);
-    let judge = |text: &str| {
+    let judge_beside = |text: &str, modes: &[SwitchMode]| {
         let cc = sealtune_evidence::nvidia::NvidiaEvidence::parse(text.as_bytes()).unwrap().cc;
-        let taken = TakenEvidence { device: "gpu1".into(), bytes: Vec::new(), cc };
-        MayTakeWork::judge(&[taken]).map(drop).map_err(|error| error.code())
+        let gpu = |cc| TakenEvidence {
+            device: "gpu1".into(),
+            bytes: Vec::new(),
+            word: DriverWord::Gpu(cc),
+        };
+        let switch = |mode| TakenEvidence {
+            device: "nvswitch0".into(),
+            bytes: Vec::new(),
+            word: DriverWord::Switch(mode),
+        };
+        let mut taken = vec![gpu(cc)];
+        taken.extend(modes.iter().map(|mode| switch(*mode)));
+        MayTakeWork::judge(&taken).map(drop).map_err(|error| error.code())
     };
+    let judge = |text: &str| judge_beside(text, &[]);
     assert_eq!(judge(&good), Ok(()));
     let with = |from: &str, to: &str| judge(&good.replace(from, to));
     assert_eq!(with(r#""feature":"on""#, r#""feature":"off""#), Err("ST-AGPU-27"));
     assert_eq!(with(r#""feature":"on""#, r#""feature":"devtools""#), Err("ST-AGPU-27"));
     assert_eq!(with(r#""gpus_ready":false"#, r#""gpus_ready":true"#), Err("ST-AGPU-28"));
+
+    // In protected PCIe mode "off" is what an honest driver says, and the switches must be there and locked.
+    let behind = good
+        .replace(r#""feature":"on""#, r#""feature":"off""#)
+        .replace(r#""multi_gpu":"none""#, r#""multi_gpu":"protected-pcie""#);
+    let locked = [SwitchMode::Locked; 4];
+    assert_eq!(judge_beside(&behind, &locked), Ok(()));
+    assert_eq!(judge_beside(&behind.replace(r#":"off""#, r#":"on""#), &locked), Ok(()));
+    assert_eq!(judge(&behind), Err("ST-AGPU-32"));
+    assert_eq!(judge_beside(&good, &locked), Err("ST-AGPU-32"));
+    let devtools = behind.replace(r#""feature":"off""#, r#""feature":"devtools""#);
+    assert_eq!(judge_beside(&devtools, &locked), Err("ST-AGPU-27"));
+    let ready = behind.replace(r#""gpus_ready":false"#, r#""gpus_ready":true"#);
+    assert_eq!(judge_beside(&ready, &locked), Err("ST-AGPU-28"));
+    for mode in [SwitchMode::Enabled, SwitchMode::Failed, SwitchMode::Unknown] {
+        assert_eq!(judge_beside(&behind, &[SwitchMode::Locked, mode]), Err("ST-AGPU-31"));
+    }
 }
 
 #[test]

@@ -150,7 +150,7 @@ pub struct Evidence {
     pub event_log: String,
     /// The claims, canonical JSON text, verbatim.
     pub claims: String,
-    /// Evidence of every GPU of the VM, in the order of the claims.
+    /// Evidence of every GPU of the VM, and behind it of every switch, in the order of the claims.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu: Vec<GpuPart>,
     /// Of a dstack VM: its guest agent's event log, verbatim, base64. The log above is then empty.
@@ -158,11 +158,11 @@ pub struct Evidence {
     pub dstack_log: Option<String>,
 }
 
-/// One GPU's evidence; the claims name its digest.
+/// One device's evidence; the claims name its digest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GpuPart {
-    /// As the launch configuration calls it.
+    /// As the launch configuration calls a GPU, and the agent a switch.
     pub device: String,
     /// Base64.
     pub evidence: String,

@@ -48,7 +48,7 @@ fn has(verdict: &Verdict, code: &str) -> bool {
 #[tokio::test]
 async fn gpus_bus_and_launch_configuration_must_agree() {
     type Change = fn(&Bench);
-    let cases: [(usize, Change, &str); 6] = [
+    let cases: [(usize, Change, &str); 7] = [
         (1, |_| {}, "ST-AGPU-02"),
         (0, |bench| plug_in(bench, 1, "0x030200", Some(0)), "ST-AGPU-02"),
         (1, |bench| plug_in(bench, 1, "0x030200", None), "ST-AGPU-06"),
@@ -61,7 +61,7 @@ async fn gpus_bus_and_launch_configuration_must_agree() {
             },
             "ST-AGPU-07",
         ),
-        (0, |bench| plug_in(bench, 9, "0x068000", None), "ST-AGPU-05"),
+        (0, |bench| plug_in(bench, 9, "0x068000", None), "ST-AGPU-33"),
         (
             1,
             |bench| {
@@ -69,6 +69,19 @@ async fn gpus_bus_and_launch_configuration_must_agree() {
                 plug_in(bench, 9, "0x068000", None);
             },
             "ST-AGPU-05",
+        ),
+        (
+            1,
+            |bench| {
+                plug_in(bench, 1, "0x030200", Some(0));
+                plug_in(bench, 9, "0x068000", None);
+                let text = "Character devices:\n195 nvidia\n";
+                std::fs::write(bench.path("proc/devices"), text).unwrap();
+                let libraries = bench.path("layer/usr/lib/x86_64-linux-gnu");
+                std::fs::create_dir_all(&libraries).unwrap();
+                std::fs::write(libraries.join("libnvidia-nscq.so.2"), "").unwrap();
+            },
+            "ST-AGPU-09",
         ),
     ];
     for (listed, change, code) in cases {
@@ -154,6 +167,99 @@ async fn every_bundle_of_a_sealed_job_has_the_evidence_of_every_gpu() {
     // A VM that ran a job is no offer any more; that its GPUs work is no other fault of it.
     let verdict = bench.verdict(&bench.bundle(&peer, &again), &expectation(Purpose::Identity, 3));
     assert!(has(&verdict, "ST-EVID-26") && !has(&verdict, "ST-GPU-40"), "{}", verdict.render());
+}
+
+/// Eight GPUs whose drivers do not call confidential computing on, and four switches, from the launch to the receipt.
+#[tokio::test]
+async fn a_machine_in_protected_pcie_mode_gives_evidence_of_its_switches_and_works() {
+    let (bench, mut peer) = GpuBench::launched_board(Some(LOOKS)).await;
+    let offer = ask(&mut peer, OutsidePurpose::Offer).await.unwrap();
+    let devices: Vec<&str> = offer.gpu.iter().map(|part| part.device.as_str()).collect();
+    let expected: Vec<String> = (0..8)
+        .map(|number| format!("gpu{number}"))
+        .chain((0..4).map(|number| format!("nvswitch{number}")))
+        .collect();
+    assert_eq!(devices, expected);
+    let verdict = bench.verdict(&bench.bundle(&peer, &offer), &expectation(Purpose::Offer, 3));
+    assert!(verdict.is_accepted(), "{}", verdict.render());
+    let topology = verdict.finding("gpu.topology").expect("the claim");
+    assert_eq!(topology.status, sealtune_evidence::verdict::Status::Affirming);
+    assert_eq!(bench.devices.words(), ["report", "switches"]);
+
+    let owner = Owner::new();
+    let (request, ..) = owner.release(&mut peer).await;
+    let mut host = Host::prompt(&bench.bench, &owner);
+    peer.request(request).await.unwrap();
+    host.serve(&mut peer, is_done).await;
+    let ran = std::fs::read(bench.bench.path("ran")).unwrap();
+    let request: serde_json::Value = serde_json::from_slice(&ran).unwrap();
+    let names = (0..8).map(|number| format!("nvidia{number}"));
+    let nodes: Vec<_> = std::iter::once("nvidiactl".to_owned())
+        .chain(names)
+        .map(|name| bench.bench.path("dev").join(name))
+        .collect();
+    assert_eq!(request["devices"], serde_json::json!(nodes), "no node of a switch");
+    let both = ["report", "switches"];
+    let words = [&both[..], &both, &both, &["ready"], &both].concat();
+    assert_eq!(bench.devices.words(), words, "switches first, then work");
+    let receipt = host.events.iter().find_map(|event| match event {
+        AgentEvent::Receipt { evidence, .. } => evidence.clone(),
+        _ => None,
+    });
+    assert_eq!(receipt.expect("a receipt").gpu.len(), 12);
+}
+
+#[tokio::test]
+async fn without_evidence_of_every_switch_there_is_none() {
+    let (bench, mut peer) = GpuBench::launched_board(None).await;
+    for (fault, code) in [
+        (Fault::SwitchOmitted, "ST-AGPU-29"),
+        (Fault::SwitchTwice, "ST-AGPU-30"),
+        (Fault::SwitchOtherNonce, "ST-AGPU-26"),
+        (Fault::Omits, "ST-AGPU-20"),
+        (Fault::Garbage, "ST-AGPU-15"),
+        (Fault::Dies, "ST-AGPU-17"),
+    ] {
+        bench.devices.fail(fault);
+        assert_eq!(ask(&mut peer, OutsidePurpose::Offer).await, Err(code.into()), "{fault:?}");
+    }
+    bench.devices.fail(Fault::None);
+    let offer = ask(&mut peer, OutsidePurpose::Offer).await.unwrap();
+    let good = bench.bundle(&peer, &offer);
+    let expected = expectation(Purpose::Offer, 3);
+    assert!(bench.verdict(&good, &expected).is_accepted());
+    // A supervisor that sends the GPUs alone, or the switches in another order.
+    let mut bundle = good.clone();
+    bundle.gpu.truncate(8);
+    assert!(has(&bench.verdict(&bundle, &expected), "ST-EVID-85"));
+    let mut bundle = good;
+    bundle.gpu.swap(8, 9);
+    assert!(has(&bench.verdict(&bundle, &expected), "ST-EVID-86"));
+}
+
+/// What the devices say of themselves is passed on, and a verifier refuses it; an owner who does not look gets no job.
+#[tokio::test]
+async fn gpus_get_no_work_before_their_switches_are_locked() {
+    for (fault, judged, refused) in [
+        (Fault::SwitchUnlocked, Code::SwitchUnlocked, "ST-AGPU-31"),
+        (Fault::SingleMode, Code::PcieMixed, "ST-AGPU-32"),
+    ] {
+        let (bench, mut peer) = GpuBench::launched_board(Some(LOOKS)).await;
+        bench.devices.fail(fault);
+        let offer = ask(&mut peer, OutsidePurpose::Offer).await.unwrap();
+        let verdict = bench.verdict(&bench.bundle(&peer, &offer), &expectation(Purpose::Offer, 3));
+        assert!(!verdict.is_accepted() && has(&verdict, judged.as_str()), "{}", verdict.render());
+        let owner = Owner::new();
+        let (request, ..) = owner.release(&mut peer).await;
+        let mut host = Host::prompt(&bench.bench, &owner);
+        peer.request(request).await.unwrap();
+        host.serve(&mut peer, is_done).await;
+        let failure = AgentFailure::Guest { code: refused.into() };
+        let failed = AgentEvent::Failed { job: owner.job, failure };
+        assert!(host.events.contains(&failed), "{fault:?}: {:?}", host.events);
+        assert!(!bench.bench.path("ran").exists());
+        assert!(!bench.devices.words().contains(&"ready".to_owned()));
+    }
 }
 
 #[tokio::test]

@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use sealtune_evidence::nvidia::evidence::CcFeature;
-use sealtune_evidence::nvidia::simulated::{Report, SimulatedGpu, SimulatedNvidia};
+use sealtune_evidence::nvidia::evidence::{CcFeature, MultiGpuMode};
+use sealtune_evidence::nvidia::simulated::{
+    Report, SimulatedGpu, SimulatedMachine as Board, SimulatedNvidia,
+};
 use sealtune_evidence::simulated::{SimulatedPlatform, SimulatedVm};
 use sealtune_evidence::{
     Anchors, BootFiles, Context, EventLog, EvidenceBundle, Expectation, FileDigests, GpuEvidence,
@@ -49,6 +51,13 @@ pub(super) enum Fault {
     Devtools,
     ReadyEarly,
     ReadyRefused,
+    /// Of switches: one is left out, one is there twice, one was asked with another nonce, one is not locked.
+    SwitchOmitted,
+    SwitchTwice,
+    SwitchOtherNonce,
+    SwitchUnlocked,
+    /// A driver that says nothing of the switches that are there.
+    SingleMode,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +71,8 @@ struct State {
 pub(super) struct Devices {
     maker: SimulatedNvidia,
     gpus: Vec<SimulatedGpu>,
+    /// Then there are no other GPUs.
+    board: Option<Board>,
     state: Mutex<State>,
 }
 
@@ -94,6 +105,9 @@ impl Devices {
                 Fault::Dies => "die".to_owned(),
                 Fault::Garbage => "0 {\"version\":1,\"surprise\":[]}".to_owned(),
                 _ if word == "ready" => self.ready(folder, fault),
+                _ if word == "switches" => {
+                    self.switches(&serde_json::from_str(request).unwrap(), fault)
+                }
                 _ => self.report(&serde_json::from_str(request).unwrap(), fault),
             };
             let mut file = fs::File::options().write(true).open(folder.join("answer")).unwrap();
@@ -112,18 +126,25 @@ impl Devices {
     }
 
     fn report(&self, request: &Value, fault: Fault) -> String {
-        let mut nonce = [0; 32];
-        hex::decode_to_slice(request["challenge"].as_str().unwrap(), &mut nonce).unwrap();
+        let mut nonce = nonce_of(request);
         if fault == Fault::OtherNonce {
             nonce[0] ^= 1;
         }
         let asked = request["devices"].as_array().unwrap();
         let mut devices: Vec<Value> = asked
             .iter()
-            .zip(&self.gpus)
+            .zip(self.gpus())
             .map(|(device, gpu)| {
                 let name = device["name"].as_str().unwrap();
-                let mut evidence = gpu.evidence(name, &Report::new(nonce)).unwrap();
+                let mut evidence = match &self.board {
+                    Some(board) => Board::gpu_evidence(gpu, name, &board.gpu_report(nonce)),
+                    None => gpu.evidence(name, &Report::new(nonce)),
+                }
+                .unwrap();
+                if fault == Fault::SingleMode {
+                    evidence.cc.feature = CcFeature::On;
+                    evidence.cc.multi_gpu = MultiGpuMode::None;
+                }
                 evidence.cc.gpus_ready = self.lock().ready || fault == Fault::ReadyEarly;
                 if fault == Fault::Devtools {
                     evidence.cc.feature = CcFeature::Devtools;
@@ -139,6 +160,46 @@ impl Devices {
         }
         format!("0 {}", json!({"devices": devices, "version": 1}))
     }
+
+    fn switches(&self, request: &Value, fault: Fault) -> String {
+        let mut nonce = nonce_of(request);
+        if fault == Fault::SwitchOtherNonce {
+            nonce[0] ^= 1;
+        }
+        let board = self.board.as_ref().unwrap();
+        let asked = request["switches"].as_array().unwrap();
+        assert_eq!(asked.len(), board.switches.len());
+        let mut switches: Vec<Value> = asked
+            .iter()
+            .zip(&board.switches)
+            .map(|(name, switch)| {
+                let report = board.switch_report(switch, nonce);
+                let (report, mode) = match fault {
+                    Fault::SwitchUnlocked => (report.with(25, &[0, 0]), "enabled"),
+                    _ => (report, "locked"),
+                };
+                let evidence = switch.evidence(name.as_str().unwrap(), &report).unwrap();
+                let evidence = String::from_utf8(evidence.to_bytes().unwrap()).unwrap();
+                json!({"name": name, "mode": mode, "evidence": evidence})
+            })
+            .collect();
+        match fault {
+            Fault::SwitchOmitted => drop(switches.pop()),
+            Fault::SwitchTwice => switches[1] = switches[0].clone(),
+            _ => {}
+        }
+        format!("0 {}", json!({"switches": switches, "version": 1}))
+    }
+
+    fn gpus(&self) -> &[SimulatedGpu] {
+        self.board.as_ref().map_or(&self.gpus, |board| &board.gpus)
+    }
+}
+
+fn nonce_of(request: &Value) -> [u8; 32] {
+    let mut nonce = [0; 32];
+    hex::decode_to_slice(request["challenge"].as_str().unwrap(), &mut nonce).unwrap();
+    nonce
 }
 
 /// A VM with GPUs, its hardware, and what a verifier of it knows.
@@ -196,6 +257,33 @@ fn boot_files() -> BootFiles {
 impl GpuBench {
     /// Before the launch.
     pub(super) fn new(count: usize, runner: Option<&str>) -> (Self, SimulatedMachine) {
+        let maker = SimulatedNvidia::create(NOW).unwrap();
+        let gpus = (0..count).map(|number| maker.gpu(number as u64).unwrap()).collect();
+        Self::with(Devices { maker, gpus, board: None, state: Mutex::default() }, runner)
+    }
+
+    /// A VM with a whole machine in protected PCIe mode: eight GPUs, four switches.
+    pub(super) async fn launched_board(runner: Option<&str>) -> (Self, Peer) {
+        let maker = SimulatedNvidia::create(NOW).unwrap();
+        let board = Some(maker.machine(1).unwrap());
+        let devices = Devices { maker, gpus: Vec::new(), board, state: Mutex::default() };
+        let (bench, machine) = Self::with(devices, runner);
+        for number in 0..4 {
+            plug_in(&bench.bench, 0x20 + number, "0x068000", None);
+            let address = format!("0000:{:02x}:00.0", 0x20 + number);
+            let taken = bench.bench.path("proc/driver/nvidia-nvswitch/devices").join(address);
+            fs::create_dir_all(taken).unwrap();
+        }
+        let numbers = "Character devices:\n195 nvidia\n239 nvidia-nvswitch\n";
+        fs::write(bench.bench.path("proc/devices"), numbers).unwrap();
+        let library = bench.bench.path("layer/usr/lib/x86_64-linux-gnu/libnvidia-nscq.so.2");
+        fs::write(library, "").unwrap();
+        let peer = bench.launch(8, machine).await;
+        (bench, peer)
+    }
+
+    fn with(devices: Devices, runner: Option<&str>) -> (Self, SimulatedMachine) {
+        let count = devices.gpus().len();
         let bench = Bench::new(runner);
         for number in 0..count {
             let number = u8::try_from(number).unwrap();
@@ -214,9 +302,7 @@ impl GpuBench {
         share(&folder, 0o755);
         share(&loader, 0o755);
 
-        let maker = SimulatedNvidia::create(NOW).unwrap();
-        let gpus = (0..count).map(|number| maker.gpu(number as u64).unwrap()).collect();
-        let devices = Arc::new(Devices { maker, gpus, state: Mutex::default() });
+        let devices = Arc::new(devices);
         let thread = Arc::clone(&devices);
         std::thread::spawn(move || thread.serve(&folder));
 
@@ -245,12 +331,17 @@ impl GpuBench {
 
     pub(super) async fn launched(count: usize, runner: Option<&str>) -> (Self, Peer) {
         let (bench, machine) = Self::new(count, runner);
-        let mut peer = bench.bench.control(1, 0).await;
+        let peer = bench.launch(count, machine).await;
+        (bench, peer)
+    }
+
+    async fn launch(&self, count: usize, machine: SimulatedMachine) -> Peer {
+        let mut peer = self.bench.control(1, 0).await;
         peer.measured = with_gpus(count);
         peer.machine = Some(machine);
         let reply = peer.request(launch(&with_gpus(count))).await;
         assert!(matches!(reply, Ok(AgentReply::Launched(_))), "{reply:?}");
-        (bench, peer)
+        peer
     }
 
     /// As the supervisor makes it of what the agent sent.
@@ -266,7 +357,11 @@ impl GpuBench {
             device: part.device.clone(),
             evidence: STANDARD.decode(&part.evidence).unwrap().into(),
         });
-        let gpus: Vec<&SimulatedGpu> = self.devices.gpus.iter().collect();
+        let devices = &self.devices;
+        let collateral = match &devices.board {
+            Some(board) => devices.maker.machine_collateral(board),
+            None => devices.maker.collateral(&devices.gpus.iter().collect::<Vec<_>>()),
+        };
         let bundle = EvidenceBundle {
             version: 1,
             tee: Tee::Tdx,
@@ -280,7 +375,7 @@ impl GpuBench {
             dstack_log: None,
             collateral: Some(machine.platform.collateral(NOW).unwrap()),
             snp_collateral: None,
-            gpu_collateral: Some(self.devices.maker.collateral(&gpus).unwrap()),
+            gpu_collateral: Some(collateral.unwrap()),
         };
         bundle.validate().unwrap();
         bundle

@@ -1,7 +1,9 @@
 //! Whether the GPU keeps the host out: confidential computing on, no debugging, one whole GPU.
 //!
 //! Most of it is the driver's word, read by the measured guest; what the GPU signs about itself must not contradict it. A
-//! GPU in protected PCIe mode must sign that it is; whether the machine around it is whole is judged elsewhere.
+//! GPU in protected PCIe mode must sign that it is; whether the machine around it is whole is judged elsewhere. In that mode
+//! drivers do not advertise confidential computing (so NVIDIA's open kernel modules), so "off" counts as on there, and only
+//! where driver and GPU agree on the mode.
 
 use super::{GpuQuestion, Readiness, device::Claims};
 use crate::{
@@ -57,12 +59,12 @@ pub(super) fn judge(
     findings: &mut Findings,
 ) -> GpuMode {
     let claim = claims.name("mode");
-    let mut faults = said_by_driver(question, evidence);
     let words = Words {
         driver: evidence.cc.multi_gpu,
         status: opaque.protected_pcie().unwrap_or_default(),
         flag: opaque.feature_flag().unwrap_or_default(),
     };
+    let mut faults = said_by_driver(question, evidence, words);
     faults.extend(said_by_gpu(opaque));
     let mode = words.mode();
     if mode == GpuMode::ProtectedPcie {
@@ -87,7 +89,7 @@ pub(super) fn judge(
             GpuMode::Single => ("cc", "confidential computing on, no devtools, one whole GPU"),
             GpuMode::ProtectedPcie => (
                 "protected-pcie",
-                "confidential computing on, no devtools, a whole GPU beside others behind switches",
+                "so say driver and GPU; no devtools, a whole GPU beside others behind switches",
             ),
         };
         findings.affirm(&claim, value, anchor, text);
@@ -98,12 +100,17 @@ pub(super) fn judge(
     mode
 }
 
-fn said_by_driver(question: &GpuQuestion<'_>, evidence: &NvidiaEvidence) -> Vec<(Code, String)> {
+fn said_by_driver(
+    question: &GpuQuestion<'_>,
+    evidence: &NvidiaEvidence,
+    words: Words,
+) -> Vec<(Code, String)> {
     let mut faults = Vec::new();
     let mut add = |code| faults.push((code, "so says the driver".to_owned()));
     match evidence.cc.feature {
         CcFeature::On => {}
         CcFeature::Devtools => add(Code::Devtools),
+        CcFeature::Off if words.all_say_protected_pcie() => {}
         CcFeature::Off => add(Code::CcOff),
     }
     match evidence.cc.environment {

@@ -10,7 +10,7 @@ use crate::{
     nvidia::{
         NvidiaEvidence,
         device_evidence::{SwitchArchitecture, SwitchEvidence},
-        evidence::MultiGpuMode,
+        evidence::{CcFeature, MultiGpuMode},
         opaque::Pdi,
     },
 };
@@ -133,7 +133,7 @@ impl SimulatedMachine {
         switch.report(nonce, &self.numbers)
     }
 
-    /// Evidence of one of its GPUs, whose driver says the same.
+    /// Evidence of one of its GPUs, whose driver says the same and, as it does then, not that confidential computing is on.
     pub fn gpu_evidence(
         gpu: &SimulatedGpu,
         device: &str,
@@ -141,6 +141,7 @@ impl SimulatedMachine {
     ) -> Result<NvidiaEvidence, SimulatedGpuError> {
         let mut evidence = gpu.evidence(device, report)?;
         evidence.cc.multi_gpu = MultiGpuMode::ProtectedPcie;
+        evidence.cc.feature = CcFeature::Off;
         Ok(evidence)
     }
 }

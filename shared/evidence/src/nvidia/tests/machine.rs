@@ -9,7 +9,7 @@ use crate::{
     nvidia::{
         DeviceEvidence, NvidiaEvidence, SwitchEvidence,
         codes::Code,
-        evidence::{Architecture, MultiGpuMode},
+        evidence::{Architecture, CcEnvironment, CcFeature, MultiGpuMode},
         rules::ProtectedPcieRule,
         simulated::{
             Report, RimDraft, SWITCH_RIM, SimulatedMachine, SimulatedNvidia, SimulatedSwitch,
@@ -245,6 +245,54 @@ fn the_mode_is_that_of_all() {
     let (_, switches) = all_evidence(&machine, NONCE);
     let judged = judge(&scene, &[scene.evidence(0)], &switches[..1]);
     refused(&judged, "gpu.topology", &[Code::SwitchAlone]);
+}
+
+/// In this mode an honest driver does not call confidential computing on; anywhere else, off is off.
+#[test]
+fn off_is_on_only_where_driver_and_gpu_agree_on_the_mode() {
+    let board = Board::new();
+    assert!(board.gpus.iter().all(|gpu| gpu.cc.feature == CcFeature::Off));
+    let judged = |gpu: NvidiaEvidence| {
+        let mut gpus = board.gpus.clone();
+        gpus[0] = gpu;
+        judge(&board.scene, &gpus, &board.switches)
+    };
+    let own = board.machine.gpu_report(NONCE);
+    let make = |report: &Report| {
+        SimulatedMachine::gpu_evidence(&board.machine.gpus[0], "gpu-0", report).expect("evidence")
+    };
+    assert!(judged(make(&own)).verdict.is_accepted());
+    assert!(judged(make(&own.clone().without(36))).verdict.is_accepted());
+    // A driver that was told so by a setting says both.
+    let mut evidence = make(&own);
+    evidence.cc.feature = CcFeature::On;
+    assert!(judged(evidence).verdict.is_accepted());
+
+    // The GPU does not sign the mode, or signs another.
+    for report in
+        [own.clone().with(21, &[0x55]), own.clone().without(21), own.clone().with(36, &[0])]
+    {
+        refused(&judged(make(&report)), "gpu.0.mode", &[Code::CcOff, Code::PcieMixed]);
+    }
+    // The driver does not say the mode.
+    for mode in [MultiGpuMode::None, MultiGpuMode::NvlinkEncryption] {
+        let mut evidence = make(&own);
+        evidence.cc.multi_gpu = mode;
+        let more = if mode == MultiGpuMode::None { &[][..] } else { &[Code::MultiGpu] };
+        let codes = [&[Code::CcOff, Code::PcieMixed], more].concat();
+        refused(&judged(evidence), "gpu.0.mode", &codes);
+    }
+    // Nobody says it.
+    let mut evidence = board.machine.gpus[0].evidence("gpu-0", &Report::new(NONCE)).expect("it");
+    evidence.cc.feature = CcFeature::Off;
+    let codes = [Code::CcOff, Code::PcieMixed, Code::PcieCount, Code::PcieTopology];
+    refused(&judged(evidence), "gpu.0.mode", &codes);
+    // What else the driver says counts as ever.
+    let mut evidence = make(&own);
+    evidence.cc.feature = CcFeature::Devtools;
+    refused(&judged(evidence.clone()), "gpu.0.mode", &[Code::Devtools]);
+    evidence.cc.environment = CcEnvironment::Sim;
+    refused(&judged(evidence), "gpu.0.mode", &[Code::Devtools, Code::Environment]);
 }
 
 #[test]
