@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use sealtune_wire::patience;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
@@ -26,12 +27,10 @@ const PROGRAM: &str = "usr/bin/sealtune-gpu-evidence";
 /// The agent's root has no loader and no libraries: the layer's own are named.
 const LOADER: &str = "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2";
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
-/// For the program and the driver, and for each GPU or switch: the first use of a GPU sets it up, and the driver waits 5
-/// seconds for a switch's certificates and 10 for its report.
-const TIME: Duration = Duration::from_secs(30);
-const TIME_A_DEVICE: Duration = Duration::from_secs(15);
+/// For the program and the driver; the time that devices add is known to the supervisor too.
+const TIME: Duration = patience::GPU_HELPER;
 /// What was killed is gone at once, unless it waits for a device inside of the kernel.
-const REAP_TIME: Duration = Duration::from_secs(5);
+const REAP_TIME: Duration = patience::GPU_HELPER_END;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HelperError {
@@ -117,7 +116,7 @@ impl HelperProgram {
         end(&mut self.running).await?;
         let mut child = self.command(word, privilege).spawn().map_err(HelperError::Start)?;
         let pipes = child.stdin.take().zip(child.stdout.take());
-        let time = self.time + TIME_A_DEVICE * u32::try_from(devices).unwrap_or(u32::MAX).min(64);
+        let time = patience::with_devices(self.time, devices);
         // From here on the process is ended whatever becomes of this future.
         let turn = Turn { running: &mut self.running };
         let child = turn.running.insert(child);

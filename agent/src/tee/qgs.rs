@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_vsock::{VMADDR_CID_HOST, VsockAddr, VsockStream};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = sealtune_wire::patience::QUOTE;
 
 /// What the service makes of a report. Whether the quote is over the right data is for the caller to see.
 pub(super) async fn quote(report: &[u8; TDREPORT_BYTES]) -> Result<Vec<u8>, String> {

@@ -13,6 +13,7 @@ pub mod memory;
 pub mod nvidia;
 mod subject;
 pub mod urls;
+mod worth;
 
 use dcap_qvl::QuoteCollateralV3;
 use sealtune_seal::canonical::{self, CanonicalError};
@@ -30,9 +31,10 @@ pub use codes::Code;
 pub use facts::{AmdFacts, Brought, Facts, Lesson};
 pub use inquiry::{Ask, Inquiry, IntelInquiry, Method, Next};
 pub use memory::{AmdRolledBack, CollateralFacts, CollateralMemory, RolledBack};
-pub use nvidia::GpuInquiry;
+pub use nvidia::{GpuInquiry, Missing};
 pub use subject::{Fmspc, PckCa, QuoteSubject};
 pub use urls::{IntelUrls, ServiceBase, Services, Update};
+pub use worth::{Worth, keep_genuine_devices};
 
 /// Why collateral cannot be asked for, read or remembered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

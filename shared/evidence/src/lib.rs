@@ -23,6 +23,7 @@ mod pck_chain;
 pub mod policy;
 pub mod qgs;
 pub mod quote;
+mod quote_signature;
 pub mod reference;
 pub mod release;
 #[cfg(feature = "simulated-tee")]

@@ -25,8 +25,8 @@ pub mod transcript;
 mod xml;
 
 pub use appraise::{
-    Device, DeviceFacts, DeviceKind, GpuJudgement, GpuQuestion, Guest, Readiness, Wanted, judge,
-    wanted,
+    Device, DeviceFacts, DeviceKind, GpuJudgement, GpuQuestion, Guest, Readiness, Wanted,
+    is_genuine, judge, wanted,
 };
 pub use chain::fuzz_nvidia_chain;
 pub use collateral::NvidiaCollateral;

@@ -12,3 +12,4 @@ mod pitfalls;
 mod rows;
 pub(crate) mod scene;
 mod simulated;
+mod worth;

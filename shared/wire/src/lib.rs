@@ -7,6 +7,7 @@
 
 pub mod frame;
 pub mod hello;
+pub mod patience;
 pub mod stream;
 pub mod v1;
 

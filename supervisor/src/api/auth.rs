@@ -79,7 +79,7 @@ impl FromRequest<Arc<Shared>> for JobCall {
         }
         let body = Bytes::from_request(Request::from_parts(parts.clone(), body), shared)
             .await
-            .map_err(|error| ApiError::bad_request(error.to_string()))?;
+            .map_err(|error| ApiError::unread(&error))?;
         let owner = if is_operator {
             None
         } else {

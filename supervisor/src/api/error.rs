@@ -3,7 +3,8 @@
 use axum::{
     Json,
     body::to_bytes,
-    http::{StatusCode, header},
+    extract::rejection::BytesRejection,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -32,9 +33,36 @@ impl ApiError {
         Self::new(
             StatusCode::BAD_REQUEST,
             "ST-API-01",
-            message.into(),
+            bounded(message.into()),
             "correct the request; a `sealtune` of the same release makes it right",
         )
+    }
+
+    /// A body that is too long, comes too slowly, or ends too early.
+    pub(crate) fn unread(error: &BytesRejection) -> Self {
+        let is_late =
+            std::iter::successors(Some(error as &dyn std::error::Error), |it| it.source())
+                .filter_map(|it| it.downcast_ref::<std::io::Error>())
+                .any(|it| it.kind() == std::io::ErrorKind::TimedOut);
+        match error.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "ST-API-11",
+                "read the request: its body is longer than this call may have".to_owned(),
+                "send less; datasets go in parts of at most 8 MiB",
+            ),
+            _ if is_late => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "ST-API-12",
+                "read the request: its body comes too slowly".to_owned(),
+                "send it faster than 16 KiB a second",
+            ),
+            status => {
+                let mut refused = Self::bad_request(format!("read the request: {error}"));
+                refused.status = status;
+                refused
+            }
+        }
     }
 
     pub(crate) fn forbidden(code: &str, message: impl Into<String>, fix: &str) -> Self {
@@ -47,6 +75,16 @@ impl ApiError {
             "ST-API-04",
             format!("find {}", what.into()),
             "check the id; it may not exist yet",
+        )
+    }
+
+    /// An agent said something else than what it was asked for.
+    pub(crate) fn bad_guest() -> Self {
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "ST-API-10",
+            "understand the agent's answer: it is to another request".to_owned(),
+            "look at the VM's log with `sealtune vm logs`",
         )
     }
 
@@ -77,13 +115,27 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Longest text of the framework's own refusals that is shown.
+/// Longest text of the framework's own refusals that is read.
 const MOST_TEXT: usize = 4096;
+/// Longest message: some of them repeat what was sent.
+const MOST_MESSAGE: usize = 512;
+
+fn bounded(mut message: String) -> String {
+    if message.len() > MOST_MESSAGE {
+        let end = (0..=MOST_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
 
 /// Gives refusals that no handler made (an unknown path, a query that does not parse, a body that is too long) the form
 /// of all others.
-pub(crate) async fn in_one_form(response: Response) -> Response {
+pub(crate) async fn in_one_form(mut response: Response) -> Response {
     let status = response.status();
+    // What is not there yet may be in a moment, and evidence is for one nonce: nothing here is for a proxy to keep.
+    let never = HeaderValue::from_static("no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(never);
     let is_ours = response
         .headers()
         .get(header::CONTENT_TYPE)
@@ -91,7 +143,8 @@ pub(crate) async fn in_one_form(response: Response) -> Response {
     if is_ours || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }
-    let allow = response.headers().get(header::ALLOW).cloned();
+    let kept = [header::ALLOW, header::CONTENT_RANGE, header::CACHE_CONTROL]
+        .map(|name| response.headers().get(&name).cloned().map(|value| (name, value)));
     let text = to_bytes(response.into_body(), MOST_TEXT).await.unwrap_or_default();
     let said = String::from_utf8_lossy(&text);
     let mut error = match status {
@@ -104,9 +157,7 @@ pub(crate) async fn in_one_form(response: Response) -> Response {
     };
     error.status = status;
     let mut answer = error.into_response();
-    if let Some(allow) = allow {
-        answer.headers_mut().insert(header::ALLOW, allow);
-    }
+    answer.headers_mut().extend(kept.into_iter().flatten());
     answer
 }
 
@@ -133,7 +184,9 @@ impl From<PoolError> for ApiError {
             PoolError::Full(_)
                 | PoolError::Ending
                 | PoolError::NotRunning(_)
-                | PoolError::Request(RequestError::NotReady | RequestError::Lost)
+                | PoolError::Request(
+                    RequestError::NotReady | RequestError::Lost | RequestError::Silent
+                )
         );
         let status = match &error {
             PoolError::Request(RequestError::Refused(_)) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -161,7 +214,13 @@ impl From<ContentError> for ApiError {
 impl From<TeeError> for ApiError {
     fn from(error: TeeError) -> Self {
         let fix = "look at the VM's log with `sealtune vm logs`";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.code(), error.to_string(), fix)
+        let status = match error {
+            TeeError::AgentEvidence | TeeError::UnknownTee | TeeError::GpuBounds => {
+                StatusCode::BAD_GATEWAY
+            }
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.code(), error.to_string(), fix)
     }
 }
 

@@ -13,46 +13,85 @@ use sealtune_wire::v1::{AgentReply, AgentRequest, OutsidePurpose};
 use super::{
     auth::{Caller, JobCall, json},
     error::ApiError,
-    quotes::{Asker, Turn},
+    peers::Counted,
+    quotes::Turn,
     shared::{Api, Shared},
     types::Challenge,
 };
-use crate::store::StoreError;
+use crate::{daemon::pool::PoolError, store::StoreError, vm::task::VmHandle};
 
 fn json_text(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], text).into_response()
 }
 
-/// The turn is over once the quote is there: what comes after it keeps nobody waiting.
+/// The turn is over once the quote is there: what comes after it keeps nobody waiting. Until then it is held, also where
+/// the asker has left: the guest is still at work, and a crowd that asks and leaves would pile up in it.
 async fn ask(
     shared: &Shared,
     vm: &str,
-    turn: Turn<'_>,
+    (handle, turn): (VmHandle, Turn),
     purpose: OutsidePurpose,
     challenge: &Challenge,
 ) -> Result<(String, String), ApiError> {
     let request = AgentRequest::Evidence { purpose, nonce: challenge.nonce };
-    let answer = shared.pool.request(vm, request).await;
-    drop(turn);
-    let AgentReply::Evidence(evidence) = answer? else {
-        return Err(ApiError::bad_request("understand the agent's answer"));
+    let question = tokio::spawn(async move {
+        let answer = handle.request(request).await;
+        drop(turn);
+        answer
+    });
+    let answer = question.await.map_err(|_| PoolError::Ending)?.map_err(PoolError::from)?;
+    let AgentReply::Evidence(evidence) = answer else {
+        return Err(ApiError::bad_guest());
     };
     let row = shared.context.store.vm(vm).await?;
     let mut bundle = shared.context.tee.bundle(&row.definition, &evidence)?;
-    shared.context.collateral.ready(&bundle).await;
+    shared.context.collateral.ready(&row.definition, &bundle).await;
     shared.context.collateral.attach(&mut bundle);
     let bytes = bundle.to_bytes().map_err(|_| crate::vm::tee::TeeError::AgentEvidence)?;
     Ok((String::from_utf8_lossy(&bytes).into_owned(), bundle.digest().to_string()))
+}
+
+/// A nonce of zeros is nobody's: the agent would refuse it too.
+fn challenge(body: &Bytes) -> Result<Challenge, ApiError> {
+    let challenge: Challenge = json(body)?;
+    if challenge.nonce.0 == [0; 32] {
+        return Err(ApiError::bad_request("make evidence over a nonce of zeros"));
+    }
+    Ok(challenge)
+}
+
+fn peer(counted: Option<Extension<Counted>>) -> Counted {
+    counted.map_or(Counted(None), |Extension(counted)| counted)
+}
+
+/// A VM that can be asked; rather one that has not kept its last asker waiting in vain.
+async fn ready_vm(shared: &Shared) -> Result<(String, VmHandle), ApiError> {
+    let mut found = None;
+    for view in shared.context.store.open_vm_views().await? {
+        if view.state != "ready" {
+            continue;
+        }
+        // It may have ended a moment ago.
+        let Ok(handle) = shared.pool.find(&view.vm).await else { continue };
+        let is_silent = handle.line.is_silent();
+        if found.is_none() || !is_silent {
+            found = Some((view.vm, handle));
+        }
+        if !is_silent {
+            break;
+        }
+    }
+    found.ok_or_else(|| ApiError::not_yet("make evidence: no VM is running", 30))
 }
 
 /// `identity` or `offer` evidence of a running VM, for anybody.
 pub(crate) async fn attestation(
     State(shared): Api,
     Extension(caller): Extension<Caller>,
+    counted: Option<Extension<Counted>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
-    let body = body.map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let challenge: Challenge = json(&body)?;
+    let challenge = challenge(&body.map_err(|error| ApiError::unread(&error))?)?;
     let purpose = match challenge.purpose.as_deref() {
         None | Some("identity") => OutsidePurpose::Identity,
         Some("offer") => OutsidePurpose::Offer,
@@ -62,27 +101,25 @@ pub(crate) async fn attestation(
             )));
         }
     };
-    let asker = match caller {
-        Caller::Public => Asker::Stranger,
-        Caller::Operator => Asker::Owner,
+    let place = match caller {
+        Caller::Public => Some(shared.strangers.enter(peer(counted)).await?),
+        Caller::Operator => None,
     };
-    let turn = shared.quotes.enter(asker).await?;
-    let views = shared.context.store.open_vm_views().await?;
-    let Some(vm) = views.iter().find(|view| view.state == "ready") else {
-        return Err(ApiError::not_yet("make evidence: no VM is running", 30));
-    };
-    if purpose == OutsidePurpose::Offer && asker == Asker::Stranger {
-        shared.quotes.offer(&vm.vm)?;
+    let (vm, handle) = ready_vm(&shared).await?;
+    let turn = handle.line.turn(place).await?;
+    if purpose == OutsidePurpose::Offer && caller == Caller::Public {
+        shared.strangers.offer(&vm)?;
     }
-    Ok(json_text(ask(&shared, &vm.vm, turn, purpose, &challenge).await?.0))
+    Ok(json_text(ask(&shared, &vm, (handle, turn), purpose, &challenge).await?.0))
 }
 
 /// Evidence that a job left, for whoever knows the job's id: 128 random bits that its owner hands to his verifier.
 pub(crate) async fn published(
     State(shared): Api,
     Path((job, purpose)): Path<(String, String)>,
+    counted: Option<Extension<Counted>>,
 ) -> Result<Response, ApiError> {
-    shared.quotes.read()?;
+    shared.strangers.read(peer(counted))?;
     let id: JobId = job
         .parse()
         .map_err(|error: sealtune_job::JobIdError| ApiError::bad_request(error.to_string()))?;
@@ -105,7 +142,12 @@ pub(crate) async fn published(
 
 pub(crate) async fn offer(State(shared): Api, call: JobCall) -> Result<Response, ApiError> {
     let row = call.job;
-    let challenge: Challenge = json(&call.body)?;
+    let challenge = challenge(&call.body)?;
+    if let Some(other) = challenge.purpose.as_deref().filter(|purpose| *purpose != "offer") {
+        return Err(ApiError::bad_request(format!(
+            "make evidence for the purpose {other:?} of a job: expected offer"
+        )));
+    }
     let vm = match (&row.vm, row.state.name()) {
         (Some(vm), "awaiting-release") => vm,
         (_, "queued" | "awaiting-release") => {
@@ -116,8 +158,10 @@ pub(crate) async fn offer(State(shared): Api, call: JobCall) -> Result<Response,
             return Err(crate::store::StoreError::from(denied).into());
         }
     };
-    let turn = shared.quotes.enter(Asker::Owner).await?;
-    let (bundle, digest) = ask(&shared, vm, turn, OutsidePurpose::Offer, &challenge).await?;
+    let handle = shared.pool.find(vm).await?;
+    let turn = handle.line.turn(None).await?;
+    let asked = ask(&shared, vm, (handle, turn), OutsidePurpose::Offer, &challenge);
+    let (bundle, digest) = asked.await?;
     // Which of several offers the owner accepted is known when the job starts.
     shared.context.store.put_offer(row.id(), row.attempt, &digest, &bundle).await?;
     Ok(json_text(bundle))

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Query, State},
+    extract::{Query, State, rejection::BytesRejection},
     http::{HeaderMap, Method, StatusCode, Uri},
     response::{IntoResponse as _, Response},
 };
@@ -41,8 +41,9 @@ pub(crate) async fn submit(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, ApiError> {
+    let body = body.map_err(|error| ApiError::unread(&error))?;
     let submission: Submission = json(&body)?;
     let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
     // Also on the operator's socket: a job belongs to whoever holds its owner's key.
@@ -213,7 +214,7 @@ pub(crate) async fn release(State(shared): Api, call: JobCall) -> Result<Json<Jo
         AgentRequest::Release { job: row.id(), attempt: row.attempt, release: release.release };
     match shared.pool.request(vm, request).await? {
         AgentReply::Accepted { .. } => {}
-        _ => return Err(ApiError::bad_request("understand the agent's answer")),
+        _ => return Err(ApiError::bad_guest()),
     }
     match shared.context.store.apply(row.id(), &JobEvent::Accepted, 0).await {
         Ok(_) => shared.context.changes.announce(),

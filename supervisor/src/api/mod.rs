@@ -5,11 +5,15 @@ mod auth;
 #[cfg(feature = "daemon")]
 mod contents;
 #[cfg(feature = "daemon")]
+pub(crate) mod door;
+#[cfg(feature = "daemon")]
 mod error;
 #[cfg(feature = "daemon")]
 mod evidence;
 #[cfg(feature = "daemon")]
 mod jobs;
+#[cfg(feature = "daemon")]
+mod peers;
 #[cfg(feature = "daemon")]
 pub(crate) mod quotes;
 #[cfg(feature = "daemon")]
@@ -23,3 +27,6 @@ pub(crate) mod types;
 mod uploads;
 #[cfg(feature = "daemon")]
 mod vms;
+
+#[cfg(all(test, feature = "daemon"))]
+mod tests;

@@ -21,17 +21,17 @@ use super::{
 
 /// Longest JSON body: a plain job carries its script.
 const JSON_LIMIT: usize = 2 << 20;
+/// A nonce and a purpose.
+const CHALLENGE_LIMIT: usize = 4 << 10;
 
 fn customers() -> Router<Arc<Shared>> {
     Router::new()
         .route("/v1/health", get(health))
-        .route("/v1/attestation", post(evidence::attestation))
         .route("/v1/job/{job}/evidence/{purpose}", get(evidence::published))
         .route("/v1/jobs", get(jobs::list).post(jobs::submit))
         .route("/v1/jobs/{job}", get(jobs::show))
         .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{job}/acknowledge", post(jobs::acknowledge))
-        .route("/v1/jobs/{job}/offer", post(evidence::offer))
         .route("/v1/jobs/{job}/release", post(jobs::release))
         .route("/v1/jobs/{job}/frames", get(jobs::frames))
         .route("/v1/jobs/{job}/log", get(jobs::plain_log))
@@ -39,6 +39,12 @@ fn customers() -> Router<Arc<Shared>> {
         .route("/v1/jobs/{job}/receipt", get(evidence::receipt))
         .route("/v1/jobs/{job}/evidence/{purpose}", get(evidence::stored))
         .layer(DefaultBodyLimit::max(JSON_LIMIT))
+        .merge(
+            Router::new()
+                .route("/v1/attestation", post(evidence::attestation))
+                .route("/v1/jobs/{job}/offer", post(evidence::offer))
+                .layer(DefaultBodyLimit::max(CHALLENGE_LIMIT)),
+        )
         .merge(
             Router::new()
                 .route("/v1/jobs/{job}/dataset", get(uploads::show).put(uploads::part))

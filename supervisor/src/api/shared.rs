@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use axum::extract::State;
 
-use super::quotes::QuoteQueue;
+use super::quotes::Strangers;
 use crate::{
     daemon::pool::{PoolHandle, PoolSettings},
     vm::task::VmContext,
@@ -17,7 +17,7 @@ pub(crate) struct Shared {
     pub(crate) pool: PoolHandle,
     pub(crate) settings: Arc<PoolSettings>,
     pub(crate) results: PathBuf,
-    pub(crate) quotes: QuoteQueue,
+    pub(crate) strangers: Strangers,
 }
 
 pub(crate) type Api = State<Arc<Shared>>;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use reqwest::Method;
 use sealtune_evidence::{Purpose, bundle::MAX_BUNDLE_BYTES};
 use sealtune_job::{Hex, JobId};
+use sealtune_wire::patience;
 
 use super::{
     CliError, ClientError, Connection, Progress,
@@ -19,8 +20,12 @@ use crate::api::types::{
 
 /// One long poll, seconds. Providers allow 30.
 pub(crate) const LONG_POLL: u64 = 20;
-/// A VM may have to boot before it answers.
-const EVIDENCE_WAIT: u64 = 60;
+/// A provider's longest wait for evidence: nobody here knows yet how many GPUs its VM has.
+fn evidence_wait() -> u64 {
+    patience::customer(patience::LARGEST_MACHINE).as_secs()
+}
+/// An agent that opens a release makes nothing that takes long.
+const RELEASE_WAIT: u64 = 60;
 const STOP_WAIT: u64 = 120;
 
 impl Connection {
@@ -83,7 +88,7 @@ impl Connection {
         let request = Request::post(format!("/v1/jobs/{job}/offer"))
             .json(&Challenge { nonce, purpose: None })?
             .repeat(Repeat::Briefly)
-            .waits(EVIDENCE_WAIT);
+            .waits(evidence_wait());
         self.bytes(&request, MAX_BUNDLE_BYTES).await
     }
 
@@ -96,13 +101,13 @@ impl Connection {
         let request = Request::post("/v1/attestation")
             .json(&challenge)?
             .repeat(Repeat::Briefly)
-            .waits(EVIDENCE_WAIT);
+            .waits(evidence_wait());
         self.bytes(&request, MAX_BUNDLE_BYTES).await
     }
 
     pub(crate) async fn release(&self, job: JobId, release: &Release) -> Result<JobView, CliError> {
         let request =
-            Request::post(format!("/v1/jobs/{job}/release")).json(release)?.waits(EVIDENCE_WAIT);
+            Request::post(format!("/v1/jobs/{job}/release")).json(release)?.waits(RELEASE_WAIT);
         self.json(&request).await
     }
 

@@ -30,7 +30,7 @@ pub(crate) async fn all<I: Inquiry>(mut inquiry: I) -> Result<I::Document, AskEr
 
 /// One for each kind of address: making one reads the system's roots, and each keeps its connections.
 #[derive(Default)]
-struct Clients {
+pub(crate) struct Clients {
     plain: Option<reqwest::Client>,
     secure: Option<reqwest::Client>,
 }
@@ -54,7 +54,7 @@ impl Clients {
         }
     }
 
-    async fn make(&mut self, ask: &Ask) -> Result<Answer, String> {
+    pub(crate) async fn make(&mut self, ask: &Ask) -> Result<Answer, String> {
         let failed = |error: reqwest::Error| error.without_url().to_string();
         let client = self.of(ask).map_err(failed)?;
         let request = match &ask.method {

@@ -1,7 +1,10 @@
 //! `/etc/sealtune/sealtune.toml`: every key optional, unknown keys refused; flags win over the file, the file over
 //! the defaults, and `config show` says which it was.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use sealtune_evidence::collateral::{
     ServiceBase, Services,
@@ -9,7 +12,7 @@ use sealtune_evidence::collateral::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::vm::{collateral::CollateralSettings, probe::Wanted};
+use crate::vm::{collateral::CollateralSettings, probe::Wanted, quoting::QuoteService};
 
 /// Read where no `--config` names another file.
 pub(crate) const DEFAULT_PATH: &str = "/etc/sealtune/sealtune.toml";
@@ -58,6 +61,9 @@ pub(crate) struct Given {
     /// TCP address for customers and verifiers; port 0 takes a free one
     #[arg(long)]
     pub(crate) listen: Option<String>,
+    /// Address of a proxy that writes the customers' addresses into X-Forwarded-For (repeatable)
+    #[arg(long = "proxy")]
+    pub(crate) proxies: Vec<IpAddr>,
     /// Guest image directory, as `sealtune-image build` makes it
     #[arg(long)]
     pub(crate) image: Option<PathBuf>,
@@ -73,6 +79,9 @@ pub(crate) struct Given {
     /// KVM's device
     #[arg(long)]
     pub(crate) kvm_device: Option<PathBuf>,
+    /// Intel's quote generation service for TDX VMs: vsock:PORT (of this host) or unix:/PATH
+    #[arg(long)]
+    pub(crate) quote_service: Option<String>,
     /// Firmware file; default: the image's, else QEMU's own
     #[arg(long)]
     pub(crate) firmware: Option<PathBuf>,
@@ -142,11 +151,13 @@ pub(crate) struct Config {
     pub(crate) state_dir: Setting<PathBuf>,
     pub(crate) socket: Setting<PathBuf>,
     pub(crate) listen: Setting<String>,
+    pub(crate) proxies: Setting<Vec<IpAddr>>,
     pub(crate) image: Setting<PathBuf>,
     pub(crate) layers: Setting<PathBuf>,
     pub(crate) qemu: Setting<PathBuf>,
     pub(crate) vsock_helper: Setting<PathBuf>,
     pub(crate) kvm_device: Setting<PathBuf>,
+    pub(crate) quote_service: Setting<String>,
     pub(crate) firmware: Setting<Option<PathBuf>>,
     pub(crate) accelerator: Setting<Wanted>,
     pub(crate) max_vms: Setting<usize>,
@@ -189,11 +200,17 @@ impl Config {
         let config = Self {
             socket: pick(flags.socket, file.socket, "/run/sealtune/sealtune.sock".into()),
             listen: pick(flags.listen, file.listen, "127.0.0.1:3080".into()),
+            proxies: pick(some(flags.proxies), some(file.proxies), Vec::new()),
             image: pick(flags.image, file.image, "/usr/lib/sealtune/image".into()),
             layers: pick(flags.layers, file.layers, "/usr/lib/sealtune/layers".into()),
             qemu: pick(flags.qemu, file.qemu, "qemu-system-x86_64".into()),
             vsock_helper: pick(flags.vsock_helper, file.vsock_helper, "vhost-device-vsock".into()),
             kvm_device: pick(flags.kvm_device, file.kvm_device, "/dev/kvm".into()),
+            quote_service: pick(
+                flags.quote_service,
+                file.quote_service,
+                QuoteService::default().to_string(),
+            ),
             firmware: pick(flags.firmware.map(Some), file.firmware.map(Some), None),
             accelerator: pick(flags.accelerator, file.accelerator, Wanted::Auto),
             max_vms: pick(flags.max_vms, file.max_vms, 1),
@@ -222,6 +239,11 @@ impl Config {
         };
         config.check()?;
         Ok(config)
+    }
+
+    pub(crate) fn quote_service(&self) -> QuoteService {
+        // Checked when it was read.
+        self.quote_service.value.parse().unwrap_or_default()
     }
 
     /// What the host asks for collateral, and how often.
@@ -265,6 +287,9 @@ impl Config {
         }
         if self.collateral_refresh_hours.value > MAX_REFRESH_HOURS {
             return refused("collateral-refresh-hours must be at most 720");
+        }
+        if let Err(reason) = self.quote_service.value.parse::<QuoteService>() {
+            return refused(&format!("quote-service: {reason}"));
         }
         self.services()?;
         let web = |url: &String| url.starts_with("http://") || url.starts_with("https://");
@@ -317,6 +342,7 @@ mod tests {
             "memory_mib = 1",
             "keep_days = 0",
             "collateral_refresh_hours = 721",
+            "quote_service = '4050'",
             "snp_service = 'http://kds.example'",
             "ocsp_service = 'ocsp.example'",
             "content_urls = ['ftp://x/{id}']",

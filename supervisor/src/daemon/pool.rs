@@ -18,6 +18,7 @@ use crate::{
         definition::{DefinedLayer, DefinitionError, VmDefinition, VmPlan},
         image::{GuestImage, ImageError},
         probe::HostAbility,
+        quoting::QuoteService,
         task::{RequestError, VmCommand, VmContext, VmHandle, VmTask, first_view},
         tee::{self, TeeError},
     },
@@ -61,6 +62,7 @@ impl PoolError {
             Self::Request(RequestError::NotReady) => "ST-POOL-06".into(),
             Self::Request(RequestError::Lost) => "ST-POOL-07".into(),
             Self::Memory(_) => "ST-POOL-08".into(),
+            Self::Request(RequestError::Silent) => "ST-POOL-10".into(),
             Self::Request(RequestError::Refused(code)) => code.clone(),
             Self::Store(error) => error.code().into(),
             Self::Tee(error) => error.code().into(),
@@ -76,6 +78,9 @@ impl PoolError {
             Self::Ending => "try again when the daemon is up",
             Self::Request(RequestError::NotReady | RequestError::Lost) => {
                 "try again in a few seconds"
+            }
+            Self::Request(RequestError::Silent) => {
+                "look at the VM's log with `sealtune vm logs`; stop it if it stays silent"
             }
             Self::Request(RequestError::Refused(_)) => {
                 "look the code up in the README of its area (ST-AGENT: agent)"
@@ -101,6 +106,7 @@ pub(crate) struct PoolSettings {
     pub(crate) memory_mib: u64,
     /// How long one attempt of a job may hold its VM.
     pub(crate) job_time: Duration,
+    pub(crate) quote_service: QuoteService,
 }
 
 enum Message {
@@ -112,6 +118,25 @@ enum Message {
 pub(crate) struct PoolHandle(mpsc::Sender<Message>);
 
 impl PoolHandle {
+    /// Knows these VMs, and starts none.
+    #[cfg(test)]
+    pub(crate) fn of(handles: HashMap<String, VmHandle>) -> Self {
+        let (sender, mut messages) = mpsc::channel(8);
+        tokio::spawn(async move {
+            while let Some(message) = messages.recv().await {
+                match message {
+                    Message::Find { vm, reply } => {
+                        let _ = reply.send(handles.get(&vm).cloned());
+                    }
+                    Message::Start { reply, .. } => {
+                        let _ = reply.send(Err(PoolError::Full(0)));
+                    }
+                }
+            }
+        });
+        Self(sender)
+    }
+
     pub(crate) async fn start(&self, request: VmRequest) -> Result<String, PoolError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.0.send(Message::Start { request, reply }).await;
@@ -119,7 +144,7 @@ impl PoolHandle {
         answer.await.map_err(|_| PoolError::Ending)?
     }
 
-    async fn find(&self, vm: &str) -> Result<VmHandle, PoolError> {
+    pub(crate) async fn find(&self, vm: &str) -> Result<VmHandle, PoolError> {
         let (reply, answer) = oneshot::channel();
         let message = Message::Find { vm: vm.to_owned(), reply };
         self.0.send(message).await.map_err(|_| PoolError::Ending)?;
@@ -137,12 +162,7 @@ impl PoolHandle {
         vm: &str,
         request: AgentRequest,
     ) -> Result<AgentReply, PoolError> {
-        let handle = self.find(vm).await?;
-        let (reply, answer) = oneshot::channel();
-        let command = VmCommand::Request { request, reply };
-        handle.commands.send(command).await.map_err(|_| RequestError::Lost)?;
-        let answer = tokio::time::timeout(Duration::from_secs(60), answer).await;
-        Ok(answer.map_err(|_| RequestError::Lost)?.map_err(|_| RequestError::Lost)??)
+        Ok(self.find(vm).await?.request(request).await?)
     }
 }
 
@@ -289,6 +309,7 @@ impl Pool {
             image: &settings.image,
             layers,
             boot,
+            quote_service: settings.quote_service.clone(),
         })?;
         let view = first_view(&definition);
         let attempt = job.map_or(0, |job| job.attempt);

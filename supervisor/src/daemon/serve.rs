@@ -15,7 +15,7 @@ use super::{
     pool::{Pool, PoolError, PoolSettings},
 };
 use crate::{
-    api::{quotes::QuoteQueue, router, shared::Shared},
+    api::{door, quotes::Strangers, router, shared::Shared},
     client::now,
     content::{ContentError, ContentStore},
     daemon::retention,
@@ -139,6 +139,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         max_vms: config.max_vms.value,
         vcpus: config.vcpus.value,
         memory_mib: config.memory_mib.value,
+        quote_service: config.quote_service(),
         job_time: Duration::from_secs(config.job_hours.value.saturating_mul(3600)),
     });
     let (pool, handle) = Pool::new(context.clone(), settings.clone());
@@ -147,17 +148,18 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServeError> {
         pool: handle,
         settings,
         results,
-        quotes: QuoteQueue::new(),
+        strangers: Strangers::new(),
     });
     let unix = listen_unix(&config.socket.value)?;
     let (tcp, address) = listen_tcp(&config.listen.value, &state).await?;
     tracing::info!("customers: http://{address}, operator: {}", config.socket.value.display());
-    let customers = axum::serve(tcp, router::public(shared.clone()));
+    let proxies = config.proxies.value.clone();
+    let customers = door::serve(tcp, router::public(shared.clone()), proxies);
     let operator = axum::serve(unix, router::operator(shared));
     tokio::select! {
         ended = pool.run() => ended?,
         () = retention::run(context, config.keep_days.value) => {}
-        _ = customers => {}
+        () = customers => {}
         _ = operator => {}
         () = end_signal() => tracing::info!("ending; VMs go on and are taken up at the next start"),
     }

@@ -4,7 +4,10 @@
 
 use std::path::PathBuf;
 
+use sealtune_evidence::Tee;
 use sealtune_job::Hex;
+
+use super::quoting::QuoteService;
 
 /// How the guest's instructions are run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -24,6 +27,15 @@ impl Accelerator {
             Self::Tdx => "tdx",
             Self::Kvm => "kvm",
             Self::Tcg => "tcg",
+        }
+    }
+
+    /// Whether a VM that was started this way can have evidence of this kind. dstack's VMs are TDX VMs.
+    pub(crate) fn makes_evidence_of(self, tee: Tee) -> bool {
+        match self {
+            Self::Tdx => matches!(tee, Tee::Tdx | Tee::Dstack),
+            // Started without any TEE.
+            Self::Kvm | Self::Tcg => false,
         }
     }
 }
@@ -65,6 +77,7 @@ pub(crate) struct VmShape {
     pub(crate) vsock: VsockDevice,
     pub(crate) layers: Vec<LayerDisk>,
     pub(crate) mr_config_id: Hex<48>,
+    pub(crate) quote_service: QuoteService,
     /// Whether this QEMU was built with its seccomp sandbox.
     pub(crate) sandbox: bool,
 }
@@ -134,7 +147,8 @@ fn machine(vm: &VmShape, arguments: &mut Arguments) {
                 .pair(
                     "-object",
                     format!(
-                        r#"{{"qom-type":"tdx-guest","id":"tdx","mrconfigid":"{configuration}","quote-generation-socket":{{"type":"vsock","cid":"2","port":"4050"}}}}"#
+                        r#"{{"qom-type":"tdx-guest","id":"tdx","mrconfigid":"{configuration}","quote-generation-socket":{}}}"#,
+                        vm.quote_service.socket_address()
                     ),
                 );
         }
@@ -215,6 +229,7 @@ mod tests {
                 verity_root: Hex([0xab; 32]),
             }],
             mr_config_id: Hex([0x53; 48]),
+            quote_service: QuoteService::default(),
             sandbox: true,
         }
     }

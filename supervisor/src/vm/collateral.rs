@@ -5,14 +5,17 @@
 //! first bundle which machine and which GPUs this is. Who asks for evidence waits whenever something is due, and not long: a
 //! provider without a network serves evidence without collateral, which verifiers can fetch themselves.
 //!
-//! Bundles come from VMs, which nobody trusts: only what a bundle's quote verifies with is kept, and a failure keeps nobody
-//! from being asked about another machine or other GPUs.
+//! Bundles come from VMs, which nobody trusts. Nobody is asked about a quote that its machine did not sign for this very VM,
+//! or about a GPU that is none of NVIDIA's; a VM that brings other machines' has a budget; only what a bundle's quote verifies
+//! with is kept; and a failure keeps nobody from being asked about another machine or other GPUs.
 //!
 //! ```text
 //!   bundle ── due? ──no──► what is kept is put in
-//!               └──yes──► wish ─► task: fetch ─► verify the quote ─► kept ─► state directory, published
+//!               └──yes──► signed? ─► wish ─► task: budget ─► fetch ─► verify the quote ─► kept ─► state directory, published
 //! ```
 
+mod budget;
+mod gpus;
 mod kept;
 mod rests;
 #[cfg(test)]
@@ -28,8 +31,11 @@ use std::{
 
 use sealtune_evidence::{
     Anchors, EvidenceBundle,
-    collateral::{Brought, Facts, GpuInquiry, IntelInquiry, Services, SnpInquiry, Update},
-    nvidia::{NvidiaCollateral, NvidiaRoots},
+    collateral::{
+        Brought, Facts, GpuInquiry, IntelInquiry, Missing, Services, SnpInquiry, Update, Worth,
+        keep_genuine_devices,
+    },
+    nvidia::NvidiaRoots,
     snp::Roots,
 };
 use tokio::{
@@ -37,7 +43,9 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use super::definition::VmDefinition;
 use crate::client::inquiry::{self, AskError};
+use budget::Budget;
 use kept::{Dated, Kept, MAX_FILE, MAX_PLATFORMS, Maker, Platform, REST};
 use rests::Rests;
 
@@ -70,11 +78,14 @@ pub(crate) struct Handle {
     kept: watch::Receiver<Arc<Kept>>,
     wishes: mpsc::Sender<Wish>,
     refresh: u64,
+    /// NVIDIA's; a test has its own.
+    roots: NvidiaRoots,
     clock: fn() -> u64,
 }
 
 #[derive(Debug)]
 struct Wish {
+    vm: String,
     bundle: EvidenceBundle,
     done: oneshot::Sender<()>,
 }
@@ -82,14 +93,14 @@ struct Wish {
 impl HostCollateral {
     /// Begins with what is left from before.
     pub(crate) fn start(state: &Path, settings: CollateralSettings, clock: fn() -> u64) -> Self {
-        Self::start_with(state, settings, clock, verifies)
+        Self::start_with(state, settings, clock, Eyes::default())
     }
 
     fn start_with(
         state: &Path,
         settings: CollateralSettings,
         clock: fn() -> u64,
-        verifies: Verifies,
+        Eyes { verifies, roots }: Eyes,
     ) -> Self {
         if settings.refresh == 0 {
             return Self::Off;
@@ -107,12 +118,13 @@ impl HostCollateral {
             last: None,
             rests: Rests::default(),
             unproven: BTreeMap::new(),
+            budget: Budget::new(clock()),
             verifies,
             most: MOST,
             clock,
         };
         tokio::spawn(keeper.run(wished));
-        Self::On(Handle { kept: published, wishes, refresh, clock })
+        Self::On(Handle { kept: published, wishes, refresh, roots, clock })
     }
 
     /// Puts in what there is. [`Self::ready`] comes before.
@@ -121,10 +133,16 @@ impl HostCollateral {
         handle.kept().attach(bundle, (handle.clock)());
     }
 
-    /// Waits for what is due, and not long.
-    pub(crate) async fn ready(&self, bundle: &EvidenceBundle) {
+    /// Waits for what is due, and not long. Evidence of another TEE than the one that the VM was started with is made up.
+    pub(crate) async fn ready(&self, vm: &VmDefinition, bundle: &EvidenceBundle) {
+        if vm.accelerator.makes_evidence_of(bundle.tee) {
+            self.ready_for(&vm.id, bundle).await;
+        }
+    }
+
+    async fn ready_for(&self, vm: &str, bundle: &EvidenceBundle) {
         let Self::On(handle) = self else { return };
-        if let Some(done) = handle.wish(bundle) {
+        if let Some(done) = handle.wish(vm, bundle) {
             let _ = tokio::time::timeout(PATIENCE, done).await;
         }
     }
@@ -140,13 +158,33 @@ impl Handle {
         Arc::clone(&self.kept.borrow())
     }
 
-    /// `None` if nothing is due, or the task has enough to do.
-    fn wish(&self, bundle: &EvidenceBundle) -> Option<oneshot::Receiver<()>> {
-        if !self.kept().due(bundle, (self.clock)(), self.refresh).anything() {
+    /// `None` if nothing is due, if nobody outside is to hear of this evidence, or if the task has enough to do.
+    fn wish(&self, vm: &str, bundle: &EvidenceBundle) -> Option<oneshot::Receiver<()>> {
+        let now = (self.clock)();
+        let due = |bundle: &EvidenceBundle| self.kept().due(bundle, now, self.refresh).anything();
+        if !due(bundle) || Worth::of_platform(bundle) == Worth::Nothing {
+            return None;
+        }
+        let mut bundle = bundle.clone();
+        keep_genuine_devices(&mut bundle, &self.roots, now);
+        if !due(&bundle) {
             return None;
         }
         let (done, receiver) = oneshot::channel();
-        self.wishes.try_send(Wish { bundle: bundle.clone(), done }).ok().map(|()| receiver)
+        let wish = Wish { vm: vm.to_owned(), bundle, done };
+        self.wishes.try_send(wish).ok().map(|()| receiver)
+    }
+}
+
+/// How bundles are looked at.
+struct Eyes {
+    verifies: Verifies,
+    roots: NvidiaRoots,
+}
+
+impl Default for Eyes {
+    fn default() -> Self {
+        Self { verifies, roots: NvidiaRoots::nvidia() }
     }
 }
 
@@ -163,6 +201,14 @@ enum Failure {
     Ask(#[from] AskError),
     #[error("fetch collateral: it took too long")]
     Slow,
+    #[error("fetch collateral of GPUs: {}", gpus::told(.0))]
+    Missing(Vec<Missing>),
+}
+
+impl From<Vec<Missing>> for Failure {
+    fn from(missing: Vec<Missing>) -> Self {
+        Self::Missing(missing)
+    }
 }
 
 struct Keeper {
@@ -175,6 +221,7 @@ struct Keeper {
     rests: Rests,
     /// Fetched for quotes that do not verify with it. The next one of such a machine may, and nobody is asked again.
     unproven: BTreeMap<String, Dated<Platform>>,
+    budget: Budget,
     verifies: Verifies,
     most: Duration,
     clock: fn() -> u64,
@@ -184,22 +231,23 @@ impl Keeper {
     async fn run(mut self, mut wishes: mpsc::Receiver<Wish>) {
         loop {
             match tokio::time::timeout(TICK, wishes.recv()).await {
-                Ok(Some(Wish { bundle, done })) => {
-                    self.refresh(bundle).await;
+                Ok(Some(Wish { vm, bundle, done })) => {
+                    self.refresh(Some(&vm), bundle).await;
                     let _ = done.send(());
                 }
                 Ok(None) => return,
                 Err(_) => {
                     if let Some(bundle) = self.last.clone() {
-                        self.refresh(bundle).await;
+                        self.refresh(None, bundle).await;
                     }
                 }
             }
         }
     }
 
-    /// Everything that is due; the platform first, since only its quote says that the GPUs are worth asking about.
-    async fn refresh(&mut self, bundle: EvidenceBundle) {
+    /// Everything that is due; the platform first, since only its quote says that the GPUs are worth asking about. Without a
+    /// VM, what verified before is refreshed.
+    async fn refresh(&mut self, vm: Option<&str>, bundle: EvidenceBundle) {
         let now = (self.clock)();
         let end = Instant::now() + self.most;
         let refresh = self.settings.refresh;
@@ -208,6 +256,7 @@ impl Keeper {
         if due.platform
             && let Some((maker, key)) = kept::key(&bundle)
             && !self.rests.has(&key, now)
+            && (newest.knows(&key) || self.has_unproven(&key, now) || self.may_ask(vm, true, now))
         {
             let asked = self.platform(&bundle, maker, &key, now);
             let asked = timeout_at(end, asked).await.unwrap_or(Err(Failure::Slow));
@@ -227,17 +276,33 @@ impl Keeper {
         }
         if (self.verifies)(&bundle, newest.brought(&bundle, now), now) {
             let key = kept::gpu_key(&bundle);
-            if due.gpu && !self.rests.has(&key, now) {
+            if due.gpu && !self.rests.has(&key, now) && self.may_ask(vm, false, now) {
                 let known = newest.known_for(&bundle, now, refresh);
-                let asked = timeout_at(end, self.gpu(&bundle, known.clone())).await;
-                let asked = asked.unwrap_or(Err(Failure::Slow));
-                if let Some(document) = self.outcome(&key, asked, now) {
-                    newest.put_gpu(&bundle, document, &known, now);
-                }
+                let devices = bundle.gpu.iter().map(|gpu| gpu.evidence.0.as_slice()).collect();
+                let Services { rim, ocsp, .. } = &self.settings.services;
+                let roots = NvidiaRoots::nvidia();
+                // Without a nonce: the responses serve many bundles.
+                let inquiry = GpuInquiry::new(rim, ocsp, devices, None, &roots);
+                let (document, missing) = gpus::fetch(inquiry.with(known.clone()), end).await;
+                let asked = if missing.is_empty() { Ok(()) } else { Err(missing.into()) };
+                self.outcome(&key, asked, now);
+                newest.put_gpu(&bundle, document, &known, now);
             }
             self.last = Some(bundle);
         }
         self.publish(newest).await;
+    }
+
+    fn may_ask(&mut self, vm: Option<&str>, is_new: bool, now: u64) -> bool {
+        let granted = vm.is_none_or(|vm| self.budget.take(vm, is_new, now));
+        if !granted {
+            tracing::debug!(vm, "it has made this host ask often enough for now");
+        }
+        granted
+    }
+
+    fn has_unproven(&self, key: &str, now: u64) -> bool {
+        self.unproven.get(key).is_some_and(|it| it.is_younger(REST, now))
     }
 
     async fn publish(&mut self, newest: Kept) {
@@ -299,19 +364,6 @@ impl Keeper {
             }
         };
         Ok(Dated { fetched: now, document })
-    }
-
-    async fn gpu(
-        &self,
-        bundle: &EvidenceBundle,
-        known: NvidiaCollateral,
-    ) -> Result<NvidiaCollateral, Failure> {
-        let Services { rim, ocsp, .. } = &self.settings.services;
-        let roots = NvidiaRoots::nvidia();
-        let devices = bundle.gpu.iter().map(|gpu| gpu.evidence.0.as_slice()).collect();
-        // Without a nonce: the responses serve many bundles.
-        let inquiry = GpuInquiry::new(rim, ocsp, devices, None, &roots);
-        Ok(inquiry::all(inquiry.with(known)).await?)
     }
 }
 

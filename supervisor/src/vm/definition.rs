@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     arguments::{Accelerator, LayerDisk, VmShape, VsockDevice},
     image::GuestImage,
+    quoting::QuoteService,
     transport::Address,
 };
 
@@ -38,6 +39,9 @@ pub(crate) struct VmDefinition {
     /// Canonical bytes of the launch configuration, as text.
     pub(crate) launch: String,
     pub(crate) mr_config_id: Hex<48>,
+    /// Older daemons knew the usual one only.
+    #[serde(default)]
+    pub(crate) quote_service: QuoteService,
     /// What the VM measures before its first own instruction.
     pub(crate) registers: BootRegisters,
     pub(crate) boot_log: EventLog,
@@ -76,6 +80,7 @@ pub(crate) struct VmPlan<'a> {
     pub(crate) image: &'a GuestImage,
     pub(crate) layers: Vec<DefinedLayer>,
     pub(crate) boot: BootMeasurement,
+    pub(crate) quote_service: QuoteService,
 }
 
 impl VmDefinition {
@@ -126,11 +131,18 @@ impl VmDefinition {
             token: Hex(token),
             launch: String::from_utf8_lossy(&launch).into_owned(),
             mr_config_id: Hex(configuration.mr_config_id()?.0),
+            quote_service: plan.quote_service,
             registers: plan.boot.registers,
             boot_log: plan.boot.log,
             ccel: None,
             sandbox: plan.sandbox,
         })
+    }
+
+    /// GPUs, and what is listed beside them: making evidence takes longer for each.
+    pub(crate) fn devices(&self) -> usize {
+        LaunchConfiguration::parse(self.launch.as_bytes())
+            .map_or(0, |launch| launch.gpus.len() + launch.devices.len())
     }
 
     pub(crate) fn console(&self) -> PathBuf {
@@ -163,6 +175,7 @@ impl VmDefinition {
             vsock,
             layers: self.layers.iter().map(disk).collect(),
             mr_config_id: self.mr_config_id,
+            quote_service: self.quote_service.clone(),
             sandbox: self.sandbox,
         }
     }

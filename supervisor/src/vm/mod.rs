@@ -8,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod link;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod quoting;
 pub(crate) mod state;
 pub(crate) mod streams;
 pub(crate) mod task;

@@ -34,7 +34,7 @@ use super::{
     transport::{Address, TransportError, wait_for_rings},
 };
 use crate::{
-    api::types::VmView,
+    api::{quotes::VmLine, types::VmView},
     content::ContentStore,
     daemon::changes::Changes,
     store::{Store, StoreError, VmRow, now_ms},
@@ -42,6 +42,8 @@ use crate::{
 
 /// A VM that was ready and has not been heard for so long is lost.
 const SILENT_VM: Duration = Duration::from_secs(600);
+/// For answers that take the agent no work.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Consoles and logs of a VM start anew beyond this length: a guest cannot fill the disk.
 const LOG_LIMIT: u64 = 16 << 20;
 
@@ -72,6 +74,8 @@ pub(crate) enum RequestError {
     NotReady,
     #[error("reach the agent: the connection was lost")]
     Lost,
+    #[error("get an answer: the agent did not give one in its time")]
+    Silent,
     #[error("get an answer: the agent refused with {0}")]
     Refused(String),
 }
@@ -113,6 +117,24 @@ pub(crate) struct VmHandle {
     /// Unix milliseconds.
     pub(crate) started: i64,
     pub(crate) commands: mpsc::Sender<VmCommand>,
+    /// Who waits for its evidence.
+    pub(crate) line: Arc<VmLine>,
+}
+
+impl VmHandle {
+    pub(crate) async fn request(&self, request: AgentRequest) -> Result<AgentReply, RequestError> {
+        // As long as the agent gives itself, and then some: one that is not waited for would go on all the same.
+        let patience = match request {
+            AgentRequest::Evidence { .. } => self.line.answer(),
+            _ => ANSWER_TIME,
+        };
+        let (reply, answer) = oneshot::channel();
+        let command = VmCommand::Request { request, reply };
+        self.commands.send(command).await.map_err(|_| RequestError::Lost)?;
+        let answer = tokio::time::timeout(patience, answer).await;
+        self.line.set_silent(answer.is_err());
+        answer.map_err(|_| RequestError::Silent)?.map_err(|_| RequestError::Lost)?
+    }
 }
 
 /// Boot time that is allowed: an emulated guest is slow, and large memory takes time to accept.
@@ -129,8 +151,12 @@ pub(crate) fn boot_deadline(accelerator: Accelerator, vcpus: u32, memory_mib: u6
 impl VmTask {
     pub(crate) fn new(context: Arc<VmContext>, row: VmRow) -> (Self, VmHandle) {
         let (sender, commands) = mpsc::channel(16);
-        let handle =
-            VmHandle { job: row.definition.job, started: row.view.started, commands: sender };
+        let handle = VmHandle {
+            job: row.definition.job,
+            started: row.view.started,
+            commands: sender,
+            line: Arc::new(VmLine::new(row.definition.devices())),
+        };
         let state = match row.view.state.as_str() {
             "defined" => VmState::Defined,
             "starting" => VmState::Starting,

@@ -10,7 +10,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 /// For everything together: a slow answer is no answer.
-pub(super) const DEADLINE: Duration = Duration::from_secs(30);
+pub(super) const DEADLINE: Duration = sealtune_wire::patience::QUOTE;
 const READ_BYTES: usize = 64 * 1024;
 
 pub(super) async fn exchange(socket: &Path, request: &[u8]) -> Result<Response, GuestAgentError> {

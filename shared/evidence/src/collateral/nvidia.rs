@@ -48,11 +48,22 @@ pub struct GpuInquiry<'a> {
     absent: Vec<String>,
     /// Certificates that the responder does not answer for.
     unanswered: Vec<Hex32>,
+    missing: Vec<Missing>,
+    rims_are_lost: bool,
+    ocsp_is_lost: bool,
     /// So that as much is asked for as can be kept, and no more.
     bytes: usize,
 }
 
-#[derive(Debug)]
+/// A part that was passed over, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// The RIM's name, or the certificate's SHA-256.
+    pub part: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone)]
 enum Asked {
     Rim(String),
     Ocsp(Hex32),
@@ -89,6 +100,9 @@ impl<'a> GpuInquiry<'a> {
             asked: None,
             absent: vec![],
             unanswered: vec![],
+            missing: vec![],
+            rims_are_lost: false,
+            ocsp_is_lost: false,
             bytes: 0,
         }
     }
@@ -114,11 +128,44 @@ impl<'a> GpuInquiry<'a> {
         self
     }
 
+    /// Goes on without what was asked for last, for whom something is better than nothing. A service that did not answer
+    /// (`is_lost`) is not asked for the rest either: it would not, part by part. Where nothing was asked for, there is
+    /// nothing to go on from.
+    pub fn pass_over(&mut self, reason: &str, is_lost: bool) -> bool {
+        let part = match self.asked.take() {
+            Some(Asked::Rim(id)) => {
+                self.rims_are_lost |= is_lost;
+                self.absent.push(id.clone());
+                id
+            }
+            Some(Asked::Ocsp(certificate)) => {
+                self.ocsp_is_lost |= is_lost;
+                self.unanswered.push(certificate);
+                certificate.to_string()
+            }
+            None => return false,
+        };
+        self.missing.push(Missing { part, reason: reason.to_owned() });
+        true
+    }
+
+    /// What there is so far, and what was passed over.
+    pub fn so_far(self) -> (NvidiaCollateral, Vec<Missing>) {
+        (self.have, self.missing)
+    }
+
     fn take(&mut self, answer: &Answer) -> Result<(), CollateralError> {
+        let asked = self.asked.take();
+        self.take_as(asked.clone(), answer).inspect_err(|_| self.asked = asked)
+    }
+
+    fn take_as(&mut self, asked: Option<Asked>, answer: &Answer) -> Result<(), CollateralError> {
         let refuse = |part, reason: &str| CollateralError::Answer { part, reason: reason.into() };
-        let length = match self.asked.take() {
+        let length = match asked {
             // The verdict says that it is missing; certificates are asked about without it.
             Some(Asked::Rim(id)) if answer.body.is_empty() => {
+                let part = id.clone();
+                self.missing.push(Missing { part, reason: "the service has none".to_owned() });
                 self.absent.push(id);
                 return Ok(());
             }
@@ -140,6 +187,9 @@ impl<'a> GpuInquiry<'a> {
                     Ok(carried) => carried,
                     // The verdict says what it means that there is none: out-of-date files may be pinned.
                     Err(OcspError::Refused(UNAUTHORIZED)) => {
+                        let (part, reason) =
+                            (certificate.to_string(), "the service does not know it");
+                        self.missing.push(Missing { part, reason: reason.to_owned() });
                         self.unanswered.push(certificate);
                         return Ok(());
                     }
@@ -175,14 +225,18 @@ impl Inquiry for GpuInquiry<'_> {
         }
         while let Some(device) = self.devices.get(self.at) {
             let wanted = wanted(device, &self.have, self.roots, self.nonce.as_ref());
-            if let Some(id) = wanted.rims.into_iter().find(|id| !self.absent.contains(id)) {
+            let mut files = wanted.rims.into_iter();
+            let next = files.find(|id| !self.rims_are_lost && !self.absent.contains(id));
+            if let Some(id) = next {
                 let url = rim_url(&self.rim, &id)?;
                 self.asked = Some(Asked::Rim(id));
                 let ask = Ask::get(url, MAX_RIM_ANSWER);
                 return Ok(Next::Ask(Ask { may_be_absent: true, ..ask }));
             }
             let mut open = wanted.ocsp.into_iter();
-            let next = open.find(|(certificate, _)| !self.unanswered.contains(certificate));
+            let next = open.find(|(certificate, _)| {
+                !self.ocsp_is_lost && !self.unanswered.contains(certificate)
+            });
             let Some((certificate, body)) = next else {
                 self.at = self.at.saturating_add(1);
                 continue;

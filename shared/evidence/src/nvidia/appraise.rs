@@ -8,6 +8,7 @@
 
 mod device;
 mod firmware;
+mod genuine;
 mod machine;
 mod mode;
 mod revocation;
@@ -19,6 +20,7 @@ use super::{
     roots::NvidiaRoots, rules::NvidiaRules, transcript::Transcript,
 };
 use crate::{fixed_hex::Hex32, verdict::Findings};
+pub use genuine::is_genuine;
 use whole::Whole;
 
 /// More than any VM has.

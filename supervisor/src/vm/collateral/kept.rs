@@ -143,6 +143,11 @@ impl Kept {
         Due { platform, gpu }
     }
 
+    /// Whether a quote of this machine verified with what was kept for it.
+    pub(super) fn knows(&self, key: &str) -> bool {
+        self.intel.contains_key(key) || self.amd.contains_key(key)
+    }
+
     /// GPU collateral to go on from: what need not be fetched again for this bundle.
     pub(crate) fn known_for(
         &self,

@@ -4,8 +4,8 @@ use std::sync::{
 };
 
 use sealtune_evidence::{
-    EventLog, ImageIdentity, Tee, base64_bytes::Base64Bytes, collateral::ServiceBase,
-    snp::SnpCollateral,
+    EventLog, ImageIdentity, LaunchDigest, Tee, base64_bytes::Base64Bytes, collateral::ServiceBase,
+    nvidia::NvidiaCollateral, report_data, snp::SnpCollateral,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -14,11 +14,18 @@ use tokio::{
 
 use super::*;
 
+#[cfg(feature = "simulated-tee")]
+mod gpus;
+
 const HOUR: u64 = 3600;
 const DAY: u64 = 86_400;
 
-/// A bundle around an SNP report that nobody signed: enough to know which machine it is.
+/// A bundle around an SNP report that nobody signed: enough to know which machine it is, and that it is for this VM.
 fn bundle(chip: u8) -> EvidenceBundle {
+    bundle_over(chip, vec![])
+}
+
+fn bundle_over(chip: u8, claims: Vec<u8>) -> EvidenceBundle {
     let mut report = vec![0; 1184];
     let mut put = |at: usize, value: &[u8]| report[at..at + value.len()].copy_from_slice(value);
     put(0, &3_u32.to_le_bytes());
@@ -27,13 +34,15 @@ fn bundle(chip: u8) -> EvidenceBundle {
     put(0x180, &[3, 0, 0, 0, 0, 0, 8, 115]);
     put(0x188, &[0x19, 1, 1]);
     put(0x1a0, &[chip; 64]);
+    put(0x50, &report_data(&claims));
+    put(0xc0, LaunchDigest::of(&[]).host_data().as_bytes());
     EvidenceBundle {
         version: 1,
         tee: Tee::Snp,
         quote: Base64Bytes(report),
         event_log: EventLog::default(),
         launch: Base64Bytes(vec![]),
-        claims: Base64Bytes(vec![]),
+        claims: Base64Bytes(claims),
         image: ImageIdentity { name: "a".into(), version: "1".into() },
         gpu: vec![],
         ccel: None,
@@ -165,11 +174,11 @@ async fn bundles_get_what_was_fetched_and_go_without_a_network() {
     };
     let start = || {
         let settings = CollateralSettings { services: services(), refresh: 12 * HOUR };
-        HostCollateral::start_with(state.path(), settings, clock, |_, _, _| true)
+        HostCollateral::start_with(state.path(), settings, clock, eyes(|_, _, _| true))
     };
     let newest = async |host: &HostCollateral| {
         let mut bundle = bundle(1);
-        host.ready(&bundle).await;
+        host.ready_for("vm", &bundle).await;
         host.attach(&mut bundle);
         bundle.snp_collateral
     };
@@ -200,73 +209,14 @@ async fn bundles_get_what_was_fetched_and_go_without_a_network() {
     assert_eq!((newest(&off).await, asked()), (None, 10));
 }
 
-#[cfg(feature = "simulated-tee")]
-#[test]
-fn gpus_get_the_files_and_responses_that_they_need() {
-    use sealtune_evidence::{
-        bundle::GpuEvidence,
-        nvidia::{
-            NvidiaCollateral,
-            simulated::{Report, SimulatedNvidia},
-        },
-    };
-    let now = 1_795_000_000;
-    let maker = SimulatedNvidia::create(now).expect("a maker");
-    let gpus = [maker.gpu(1).expect("a GPU"), maker.gpu(2).expect("a GPU")];
-    let with = |gpu: usize| {
-        let evidence = gpus[gpu].evidence("gpu-0", &Report::new([7; 32])).expect("evidence");
-        let evidence = Base64Bytes(serde_json::to_vec(&evidence).expect("JSON"));
-        EvidenceBundle { gpu: vec![GpuEvidence { device: "gpu-0".into(), evidence }], ..bundle(1) }
-    };
-    let all = maker.collateral(&[&gpus[0], &gpus[1]]).expect("collateral");
-    let mut kept = Kept::default();
-    assert!(kept.due(&with(0), now, DAY).gpu);
-    let mut bare = with(0);
-    kept.attach(&mut bare, now);
-    assert_eq!(bare.gpu_collateral, None);
-    kept.put_gpu(&with(0), all.clone(), &NvidiaCollateral::default(), now);
-    for gpu in 0..2 {
-        let mut whole = with(gpu);
-        kept.attach(&mut whole, now);
-        let got = whole.gpu_collateral.expect("collateral");
-        // Both files, their two certificates, and the three of this GPU, not the other's own.
-        assert_eq!((got.rims.len(), got.ocsp.len()), (2, 5));
-    }
-    // Responses end after a day; they are due a little before, and do not go out afterwards.
-    let mut late = with(0);
-    kept.attach(&mut late, now + DAY + 1);
-    assert_eq!(late.gpu_collateral.map(|got| (got.rims.len(), got.ocsp.len())), Some((2, 0)));
-    let known = kept.known_for(&with(0), now + DAY - 600, 30 * DAY);
-    assert_eq!((known.rims.len(), known.ocsp.len()), (2, 0));
-    // What was known before a fetch keeps its age.
-    kept.put_gpu(&with(0), all.clone(), &all, now + 20 * DAY);
-    assert_eq!(kept.known_for(&with(0), now + 31 * DAY, 40 * DAY), NvidiaCollateral::default());
-    // What is not there to be had is not due at every turn: a response, a file, and what ends at once.
-    let none = NvidiaCollateral::default();
-    let due = |kept: &Kept, now| kept.due(&with(0), now, DAY).gpu;
-    let without = |change: &dyn Fn(&mut NvidiaCollateral)| {
-        let mut some = all.clone();
-        change(&mut some);
-        some
-    };
-    let unanswered = without(&|some| some.ocsp.truncate(1));
-    let unserved = without(&|some| some.rims.truncate(1));
-    for (document, now) in [(unanswered, now), (unserved, now), (all.clone(), now + DAY - 60)] {
-        let mut kept = Kept::default();
-        assert!(due(&kept, now));
-        kept.put_gpu(&with(0), document, &none, now);
-        assert!(!due(&kept, now) && !due(&kept, now + REST - 1), "asked a moment ago");
-        assert!(due(&kept, now + REST), "asked again");
-    }
-    // A GPU is known by what it needs, not by what it was asked.
-    assert_eq!(kept::gpu_key(&with(0)), kept::gpu_key(&with(0)));
-    assert_ne!(kept::gpu_key(&with(0)), kept::gpu_key(&with(1)));
+fn eyes(verifies: Verifies) -> Eyes {
+    Eyes { verifies, ..Eyes::default() }
 }
 
 /// A stage for machines of which one is made up.
 async fn stage(
     clock: fn() -> u64,
-    verifies: Verifies,
+    eyes: Eyes,
 ) -> (HostCollateral, Arc<Mutex<bool>>, Arc<AtomicU64>, tempfile::TempDir) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let state = tempfile::tempdir().expect("a directory");
@@ -275,20 +225,20 @@ async fn stage(
     let amd = ServiceBase::parse(&address).expect("an address");
     let services = Services { rim: amd.clone(), ocsp: amd.clone(), amd, ..Services::default() };
     let settings = CollateralSettings { services, refresh: 12 * HOUR };
-    let host = HostCollateral::start_with(state.path(), settings, clock, verifies);
+    let host = HostCollateral::start_with(state.path(), settings, clock, eyes);
     (host, open, asked, state)
 }
 
 async fn attached(host: &HostCollateral, chip: u8) -> bool {
     let mut bundle = bundle(chip);
-    host.ready(&bundle).await;
+    host.ready_for(&format!("vm-{chip}"), &bundle).await;
     host.attach(&mut bundle);
     bundle.snp_collateral.is_some()
 }
 
 #[tokio::test]
 async fn what_is_fetched_for_a_quote_that_does_not_verify_is_not_kept() {
-    let (host, _, asked, state) = stage(|| 100 * DAY, verifies).await;
+    let (host, _, asked, state) = stage(|| 100 * DAY, Eyes::default()).await;
     // Nobody signed the report; and who sends it again does not make the host ask again.
     assert!(!attached(&host, 1).await && !attached(&host, 1).await);
     assert_eq!(asked.load(Ordering::SeqCst), 3);
@@ -297,11 +247,11 @@ async fn what_is_fetched_for_a_quote_that_does_not_verify_is_not_kept() {
 
 #[tokio::test]
 async fn a_made_up_machine_keeps_nobody_from_the_real_one() {
-    // Reports of chips from 10 on, and any with another first byte of its data, are made up.
+    // Reports of chips from 10 on, and any with another family, are made up.
     let real: Verifies = |bundle, brought, _| {
-        brought.amd.is_some() && bundle.quote.0[0x1a0] < 10 && bundle.quote.0[0x50] == 0
+        brought.amd.is_some() && bundle.quote.0[0x1a0] < 10 && bundle.quote.0[0x10] == 0
     };
-    let (host, open, asked, _state) = stage(|| 100 * DAY, real).await;
+    let (host, open, asked, _state) = stage(|| 100 * DAY, eyes(real)).await;
     let asked = || asked.load(Ordering::SeqCst);
     *open.lock().expect("a lock") = false;
     assert!(!attached(&host, 20).await);
@@ -312,8 +262,8 @@ async fn a_made_up_machine_keeps_nobody_from_the_real_one() {
     assert_eq!(asked(), 1);
     // Neither is the real machine's name in a made-up report of use.
     let mut copy = bundle(1);
-    copy.quote.0[0x50] = 1;
-    host.ready(&copy).await;
+    copy.quote.0[0x10] = 1;
+    host.ready_for("copy", &copy).await;
     host.attach(&mut copy);
     assert_eq!((asked(), copy.snp_collateral), (4, None));
     assert!(attached(&host, 1).await);
@@ -328,7 +278,7 @@ async fn a_made_up_machine_keeps_nobody_from_the_real_one() {
 
 #[tokio::test]
 async fn who_waited_does_not_wish_again() {
-    let (host, _, asked, _state) = stage(|| 100 * DAY, |_, _, _| true).await;
+    let (host, _, asked, _state) = stage(|| 100 * DAY, eyes(|_, _, _| true)).await;
     host.attach(&mut bundle(1));
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(asked.load(Ordering::SeqCst), 0);
@@ -352,38 +302,48 @@ async fn a_service_that_never_ends_is_left_alone() {
         last: None,
         rests: Rests::default(),
         unproven: BTreeMap::new(),
+        budget: Budget::new(100 * DAY),
         verifies,
         most: Duration::from_millis(300),
         clock: || 100 * DAY,
     };
-    let refresh = keeper.refresh(bundle(1));
+    let refresh = keeper.refresh(Some("vm"), bundle(1));
     tokio::time::timeout(Duration::from_secs(9), refresh).await.expect("it ends");
     let (_, key) = kept::key(&bundle(1)).expect("a machine");
     assert!(keeper.rests.has(&key, 100 * DAY) && keeper.last.is_none());
 }
 
-#[cfg(feature = "simulated-tee")]
 #[tokio::test]
-async fn what_nvidia_does_not_have_is_asked_for_once() {
-    use sealtune_evidence::{
-        bundle::GpuEvidence,
-        nvidia::simulated::{Report, SimulatedNvidia},
-    };
-    const TIME: u64 = 1_795_000_000;
-    let (host, _, asked, _state) = stage(|| TIME, |_, brought, _| brought.amd.is_some()).await;
-    let maker = SimulatedNvidia::create(TIME).expect("a maker");
-    let gpu = maker.gpu(1).expect("a GPU");
-    for nonce in [7, 8, 9] {
-        let evidence = gpu.evidence("gpu-0", &Report::new([nonce; 32])).expect("evidence");
-        let evidence = Base64Bytes(serde_json::to_vec(&evidence).expect("JSON"));
-        let gpu = vec![GpuEvidence { device: "gpu-0".into(), evidence }];
-        let mut bundle = EvidenceBundle { gpu, ..bundle(1) };
-        host.ready(&bundle).await;
-        host.attach(&mut bundle);
-        assert!(bundle.snp_collateral.is_some() && bundle.gpu_collateral.is_none());
-        // Three about the machine, two files, the GPU's four certificates above the leaf: its root is none of NVIDIA's.
-        assert_eq!(asked.load(Ordering::SeqCst), 3 + 2 + 4);
+async fn one_vm_cannot_make_the_host_ask_about_machine_after_machine() {
+    let (host, _, asked, _state) = stage(|| 100 * DAY, eyes(|_, _, _| false)).await;
+    for chip in 1..=50 {
+        let bundle = bundle(chip);
+        host.ready_for("vm", &bundle).await;
     }
+    // Four inquiries of three requests.
+    assert_eq!(asked.load(Ordering::SeqCst), 4 * 3);
+    for chip in 51..=53 {
+        assert!(!attached(&host, chip).await);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 7 * 3, "other VMs have their own");
+}
+
+#[tokio::test]
+async fn nobody_is_asked_about_evidence_that_its_machine_did_not_make_for_this_vm() {
+    let (host, _, asked, _state) = stage(|| 100 * DAY, eyes(|_, _, _| true)).await;
+    let mut claims = bundle(1);
+    claims.claims.0.push(b'x');
+    let mut launch = bundle(2);
+    launch.launch.0.push(b'x');
+    // A quote that names a machine of Intel's, and is none.
+    let tdx = EvidenceBundle { tee: Tee::Tdx, ..bundle(3) };
+    for bundle in [claims, launch, tdx] {
+        host.ready_for("vm", &bundle).await;
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+    // The very bundle, unchanged.
+    assert!(attached(&host, 1).await);
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
 #[test]

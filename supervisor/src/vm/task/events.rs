@@ -139,7 +139,7 @@ impl VmTask {
             && let Some(evidence) = evidence_of(&event)
             && let Ok(bundle) = context.tee.bundle(definition, evidence)
         {
-            context.collateral.ready(&bundle).await;
+            context.collateral.ready(definition, &bundle).await;
         }
         let bundle = |evidence: &Evidence| {
             let bundle = context.tee.bundle(definition, evidence);

@@ -152,6 +152,57 @@ fn a_file_that_the_service_does_not_have_is_left_to_the_verdict() {
 }
 
 #[test]
+fn what_was_got_is_kept_where_a_part_is_missing() {
+    let scene = Scene::new(2);
+    let evidence = bytes(&scene, 2);
+    let services = Services::default();
+    let fetch = |fails: &dyn Fn(&Ask) -> Option<bool>| {
+        let mut service = Service::new(&scene, &evidence);
+        let devices = evidence.iter().map(Vec::as_slice).collect();
+        let (rim, ocsp) = (&services.rim, &services.ocsp);
+        let mut inquiry = GpuInquiry::new(rim, ocsp, devices, Some(NONCE), &scene.roots);
+        assert!(!inquiry.pass_over("nothing was asked", true));
+        let (mut answer, mut asked) = (None, 0);
+        loop {
+            let next = match inquiry.go_on(answer.take()) {
+                Ok(next) => next,
+                Err(error) => {
+                    assert!(inquiry.pass_over(&error.to_string(), false));
+                    continue;
+                }
+            };
+            let ask = match next {
+                Next::Done(document) => return (document, inquiry.so_far().1, asked),
+                Next::Ask(ask) => ask,
+            };
+            asked += 1;
+            match fails(&ask) {
+                Some(is_lost) => assert!(inquiry.pass_over("status 503", is_lost)),
+                None => answer = Some(service.answer(&ask)),
+            }
+        }
+    };
+    let is_rim = |ask: &Ask, id: &str| ask.url.ends_with(id);
+    let is_ocsp = |ask: &Ask| matches!(ask.method, Method::Post { .. });
+    let (all, missing, asked) = fetch(&|_| None);
+    assert_eq!((all.rims.len(), all.ocsp.len(), missing, asked), (2, 6, vec![], 8));
+    // One file: its own certificate is not known, and everything else is there.
+    let (some, missing, asked) = fetch(&|ask| is_rim(ask, VBIOS_RIM).then_some(false));
+    assert_eq!((some.rims.len(), some.ocsp.len(), asked), (1, 6, 8));
+    assert_eq!((missing[0].part.as_str(), missing[0].reason.as_str()), (VBIOS_RIM, "status 503"));
+    // A service that cannot be reached is asked once, and the other one all the same.
+    let (some, missing, asked) = fetch(&|ask| (!is_ocsp(ask)).then_some(true));
+    assert_eq!((some.rims.len(), some.ocsp.len(), missing.len(), asked), (0, 4, 1, 1 + 4));
+    let (some, missing, asked) = fetch(&|ask| is_ocsp(ask).then_some(true));
+    assert_eq!((some.rims.len(), some.ocsp.len(), missing.len(), asked), (2, 0, 1, 2 + 1));
+    // One response in a row of them.
+    let first = std::cell::Cell::new(true);
+    let (some, missing, _) = fetch(&|ask| (is_ocsp(ask) && first.take()).then_some(false));
+    assert_eq!((some.ocsp.len(), missing.len()), (5, 1));
+    assert_eq!(missing[0].part.len(), 64);
+}
+
+#[test]
 fn what_is_no_answer_is_refused() {
     let scene = Scene::new(1);
     let evidence = bytes(&scene, 1);

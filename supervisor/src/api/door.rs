@@ -1,0 +1,184 @@
+//! Where customers and verifiers come in: HTTP/1.1 on TCP, a bounded number of connections, no client slower than it has to be.
+//!
+//! ```text
+//! connection ─► is there a place (all, this peer's)? ─► head within 15 s ─► body at 16 KiB/s ─► handler ─► answer is read
+//!                    └─ no: closed, or waits in the kernel's queue
+//! ```
+//! A proxy that the operator named speaks for others: its connections are not counted, and the last address of its
+//! `X-Forwarded-For` is the peer. Of anybody else that header means nothing.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, body::Body, http::Request};
+use futures_util::{StreamExt as _, stream};
+use hyper::{body::Incoming, server::conn::http1, service::Service as _};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+
+use super::peers::{Counted, Peer, Seats};
+
+/// Connections at once; who comes then waits in the kernel's queue.
+const MOST: usize = 512;
+/// From accepting to the end of the first head, and from one answer to the end of the next head.
+const HEAD: Duration = Duration::from_secs(15);
+const MOST_HEAD: usize = 64 << 10;
+/// A body may take so long, and then some for its length.
+const BODY: Duration = Duration::from_secs(30);
+const BODY_RATE: u64 = 16 << 10;
+/// An answer that nobody reads, and a peer that is gone.
+const UNREAD: u32 = 60_000;
+/// Where there are no descriptors left.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Accepts for ever.
+pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Vec<IpAddr>) {
+    let (places, seats) = (Arc::new(Semaphore::new(MOST)), Seats::default());
+    let service = TowerToHyperService::new(router);
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::debug!("accept a connection: {error}");
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let is_proxy = proxies.contains(&address.ip().to_canonical());
+        let seat = match Peer::of(address.ip()).filter(|_| !is_proxy) {
+            None => None,
+            Some(peer) => match seats.take(peer) {
+                Some(seat) => Some(seat),
+                // Closed without a word: it has enough of them open to be told there.
+                None => continue,
+            },
+        };
+        let service = service.clone();
+        tokio::spawn(async move {
+            let _held = (place, seat);
+            if let Err(error) = connection(stream, address, is_proxy, service).await {
+                tracing::debug!("a connection ended: {error}");
+            }
+        });
+    }
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    is_proxy: bool,
+    service: TowerToHyperService<Router>,
+) -> Result<(), hyper::Error> {
+    let _ = stream.set_nodelay(true);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNREAD);
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let peer =
+            if is_proxy { forwarded(&request).and_then(Peer::of) } else { Peer::of(address.ip()) };
+        let mut request = request.map(|body| in_time(Body::new(body)));
+        request.extensions_mut().insert(Counted(peer));
+        service.call(request)
+    });
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(MOST_HEAD)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+/// The address that a proxy of the operator's wrote behind all others.
+fn forwarded<B>(request: &Request<B>) -> Option<IpAddr> {
+    let last = request.headers().get_all("x-forwarded-for").iter().next_back()?;
+    last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
+}
+
+/// The body as long as it comes as fast as it must; then it ends with [`io::ErrorKind::TimedOut`].
+fn in_time(body: Body) -> Body {
+    let read = |(mut body, started, length): (axum::body::BodyDataStream, Instant, u64)| async move {
+        let allowed = BODY + Duration::from_secs(length / BODY_RATE);
+        match timeout_at(started + allowed, body.next()).await {
+            Ok(None) => None,
+            Ok(Some(Ok(piece))) => {
+                let length = length.saturating_add(piece.len() as u64);
+                Some((Ok(piece), (body, started, length)))
+            }
+            Ok(Some(Err(error))) => Some((Err(io::Error::other(error)), (body, started, length))),
+            Err(_) => {
+                let late = io::Error::new(io::ErrorKind::TimedOut, "it comes too slowly");
+                Some((Err(late), (body, started, length)))
+            }
+        }
+    };
+    Body::from_stream(stream::unfold((body.into_data_stream(), Instant::now(), 0), read))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{body::to_bytes, routing::post};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[test]
+    fn a_proxy_is_believed_its_last_word_alone() {
+        let of = |values: &[&str]| {
+            let mut request = Request::builder();
+            for value in values {
+                request = request.header("X-Forwarded-For", *value);
+            }
+            forwarded(&request.body(()).expect("a request"))
+        };
+        let address = |text: &str| text.parse::<IpAddr>().ok();
+        assert_eq!(of(&["192.0.2.1"]), address("192.0.2.1"));
+        assert_eq!(of(&["10.0.0.1, 192.0.2.1"]), address("192.0.2.1"));
+        assert_eq!(of(&["192.0.2.9", "1.1.1.1,2001:db8::1"]), address("2001:db8::1"));
+        for none in [&[][..], &[""], &["x"], &["192.0.2.1,"], &["192.0.2.1", "unknown"]] {
+            assert_eq!(of(none), None, "{none:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_comes_as_fast_as_it_must() {
+        let quick = in_time(Body::from("abc"));
+        assert_eq!(to_bytes(quick, 9).await.expect("comes").as_ref(), b"abc");
+        let never = Body::from_stream(stream::pending::<Result<&'static [u8], io::Error>>());
+        tokio::time::timeout(Duration::from_millis(50), to_bytes(in_time(never), 9))
+            .await
+            .expect_err("it is waited for, at first");
+    }
+
+    #[tokio::test]
+    async fn it_answers_and_keeps_the_connection() {
+        let router = Router::new().route("/", post(|body: String| async move { body }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(serve(listener, router, vec![]));
+        let mut client = TcpStream::connect(address).await.expect("connects");
+        for body in ["one", "two"] {
+            let request = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n{body}");
+            client.write_all(request.as_bytes()).await.expect("writes");
+            let mut answer = vec![0; 4096];
+            let count = client.read(&mut answer).await.expect("reads");
+            let text = String::from_utf8_lossy(&answer[..count]).into_owned();
+            assert!(text.starts_with("HTTP/1.1 200 OK") && text.ends_with(body), "{text}");
+        }
+        // A head without end is refused before it fills the memory.
+        let endless = [&b"GET / HTTP/1.1\r\nx: "[..], &vec![b'x'; MOST_HEAD + 4096]].concat();
+        let _ = client.write_all(&endless).await;
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer).await;
+        assert!(answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+    }
+}
