@@ -53,13 +53,14 @@ fn machine_key(root: &Hex32, chain: &[Vec<u8>]) -> Option<Vec<u8>> {
     if chain.len() > MOST || pck_chain::sha256(chain.last()?) != *root {
         return None;
     }
-    let read = |der: &'_ Vec<u8>| match X509Certificate::from_der(der) {
-        Ok((rest, _)) if rest.is_empty() => Some(()),
-        _ => None,
-    };
-    chain.iter().try_for_each(read)?;
-    let certificates: Vec<_> =
-        chain.iter().filter_map(|der| X509Certificate::from_der(der).ok()).map(|it| it.1).collect();
+    let mut certificates = Vec::with_capacity(chain.len());
+    for der in chain {
+        let (rest, certificate) = X509Certificate::from_der(der).ok()?;
+        if !rest.is_empty() {
+            return None;
+        }
+        certificates.push(certificate);
+    }
     for pair in certificates.windows(2) {
         let [subject, issuer] = pair else { return None };
         if subject.issuer().as_raw() != issuer.subject().as_raw() || !issuer.is_ca() {

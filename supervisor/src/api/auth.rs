@@ -29,12 +29,22 @@ pub(crate) struct Received<'a> {
     pub(crate) body: &'a [u8],
 }
 
-/// The owner who signed this call. Each signature is good once.
-pub(crate) async fn signed_by(
-    shared: &Shared,
-    received: &Received<'_>,
-    job: Option<JobId>,
-) -> Result<Hex<33>, ApiError> {
+/// An owner who signed a call. Each signature is good once: whoever acts on it remembers it first.
+#[derive(Debug)]
+pub(crate) struct Signed {
+    pub(crate) owner: Hex<33>,
+    nonce: String,
+    at: i64,
+}
+
+impl Signed {
+    /// Written to disk: not for everybody who can make a key.
+    pub(crate) async fn remember(&self, shared: &Shared) -> Result<(), ApiError> {
+        Ok(shared.context.store.remember_call(&self.nonce, self.at).await?)
+    }
+}
+
+pub(crate) fn signed_by(received: &Received<'_>, job: Option<JobId>) -> Result<Signed, ApiError> {
     let headers = headers(received.headers)?;
     let mut digest = [0; 32];
     let hash = ring::digest::digest(&ring::digest::SHA256, received.body);
@@ -47,8 +57,7 @@ pub(crate) async fn signed_by(
         verify_call(&headers, &call, now.unsigned_abs(), ALLOWED_SKEW).map_err(refused)?;
     let owner = Hex(*verified.owner().as_bytes());
     let nonce = format!("{owner}:{}", hex::encode(verified.nonce()));
-    shared.context.store.remember_call(&nonce, now).await?;
-    Ok(owner)
+    Ok(Signed { owner, nonce, at: now })
 }
 
 /// A call about one job by somebody who may see and change it: its owner, or the operator on his socket.
@@ -80,7 +89,7 @@ impl FromRequest<Arc<Shared>> for JobCall {
         let body = Bytes::from_request(Request::from_parts(parts.clone(), body), shared)
             .await
             .map_err(|error| ApiError::unread(&error))?;
-        let owner = if is_operator {
+        let signed = if is_operator {
             None
         } else {
             let received = Received {
@@ -89,17 +98,20 @@ impl FromRequest<Arc<Shared>> for JobCall {
                 headers: &parts.headers,
                 body: &body,
             };
-            Some(signed_by(shared, &received, Some(id)).await?)
+            Some(signed_by(&received, Some(id))?)
         };
         let missing = || ApiError::not_found(format!("job {id} of this owner"));
         let job = match shared.context.store.job(id).await {
             Err(StoreError::NotFound(_)) if !is_operator => return Err(missing()),
             found => found?,
         };
-        match owner {
-            Some(owner) if owner != job.submission.owner => Err(missing()),
-            _ => Ok(Self { job, headers: parts.headers, body }),
+        if let Some(signed) = signed {
+            if signed.owner != job.submission.owner {
+                return Err(missing());
+            }
+            signed.remember(shared).await?;
         }
+        Ok(Self { job, headers: parts.headers, body })
     }
 }
 

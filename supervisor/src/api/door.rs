@@ -1,7 +1,7 @@
 //! Where customers and verifiers come in: HTTP/1.1 on TCP, a bounded number of connections, no client slower than it has to be.
 //!
 //! ```text
-//! connection ─► is there a place (all, this peer's)? ─► head within 15 s ─► body at 16 KiB/s ─► handler ─► answer is read
+//! connection ─► is there a place (all, this peer's)? ─► head within 30 s ─► body at 16 KiB/s ─► handler ─► answer is read
 //!                    └─ no: closed, or waits in the kernel's queue
 //! ```
 //! A proxy that the operator named speaks for others: its connections are not counted, and the last address of its
@@ -29,22 +29,34 @@ use tokio::{
 
 use super::peers::{Counted, Peer, Seats};
 
-/// Connections at once; who comes then waits in the kernel's queue.
-const MOST: usize = 512;
-/// From accepting to the end of the first head, and from one answer to the end of the next head.
-const HEAD: Duration = Duration::from_secs(15);
 const MOST_HEAD: usize = 64 << 10;
-/// A body may take so long, and then some for its length.
-const BODY: Duration = Duration::from_secs(30);
+/// Bytes of a body for which it has one second more.
 const BODY_RATE: u64 = 16 << 10;
 /// An answer that nobody reads, and a peer that is gone.
 const UNREAD: u32 = 60_000;
 /// Where there are no descriptors left.
 const PAUSE: Duration = Duration::from_millis(500);
 
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Connections at once; who comes then waits in the kernel's queue.
+    connections: usize,
+    /// From accepting to the end of the first head, and from one answer to the end of the next head.
+    head: Duration,
+    /// For a body, besides what its length adds.
+    body: Duration,
+}
+
+const LIMITS: Limits =
+    Limits { connections: 512, head: Duration::from_secs(30), body: Duration::from_secs(30) };
+
 /// Accepts for ever.
 pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Vec<IpAddr>) {
-    let (places, seats) = (Arc::new(Semaphore::new(MOST)), Seats::default());
+    serve_within(LIMITS, listener, router, proxies).await;
+}
+
+async fn serve_within(limits: Limits, listener: TcpListener, router: Router, proxies: Vec<IpAddr>) {
+    let (places, seats) = (Arc::new(Semaphore::new(limits.connections)), Seats::default());
     let service = TowerToHyperService::new(router);
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -68,7 +80,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Vec<Ip
         let service = service.clone();
         tokio::spawn(async move {
             let _held = (place, seat);
-            if let Err(error) = connection(stream, address, is_proxy, service).await {
+            if let Err(error) = connection(limits, stream, address, is_proxy, service).await {
                 tracing::debug!("a connection ended: {error}");
             }
         });
@@ -76,6 +88,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Vec<Ip
 }
 
 async fn connection(
+    limits: Limits,
     stream: TcpStream,
     address: SocketAddr,
     is_proxy: bool,
@@ -86,13 +99,13 @@ async fn connection(
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let peer =
             if is_proxy { forwarded(&request).and_then(Peer::of) } else { Peer::of(address.ip()) };
-        let mut request = request.map(|body| in_time(Body::new(body)));
+        let mut request = request.map(|body| in_time(limits.body, Body::new(body)));
         request.extensions_mut().insert(Counted(peer));
         service.call(request)
     });
     http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(limits.head)
         .max_buf_size(MOST_HEAD)
         .serve_connection(TokioIo::new(stream), service)
         .await
@@ -105,9 +118,9 @@ fn forwarded<B>(request: &Request<B>) -> Option<IpAddr> {
 }
 
 /// The body as long as it comes as fast as it must; then it ends with [`io::ErrorKind::TimedOut`].
-fn in_time(body: Body) -> Body {
-    let read = |(mut body, started, length): (axum::body::BodyDataStream, Instant, u64)| async move {
-        let allowed = BODY + Duration::from_secs(length / BODY_RATE);
+fn in_time(least: Duration, body: Body) -> Body {
+    let read = move |(mut body, started, length): (axum::body::BodyDataStream, Instant, u64)| async move {
+        let allowed = least + Duration::from_secs(length / BODY_RATE);
         match timeout_at(started + allowed, body.next()).await {
             Ok(None) => None,
             Ok(Some(Ok(piece))) => {
@@ -126,10 +139,11 @@ fn in_time(body: Body) -> Body {
 
 #[cfg(test)]
 mod tests {
-    use axum::{body::to_bytes, routing::post};
+    use axum::{body::Bytes, extract::rejection::BytesRejection, routing::post};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::api::error::ApiError;
 
     #[test]
     fn a_proxy_is_believed_its_last_word_alone() {
@@ -149,22 +163,49 @@ mod tests {
         }
     }
 
+    /// Says back what it is sent.
+    async fn echo(limits: Limits) -> SocketAddr {
+        let handler = |body: Result<Bytes, BytesRejection>| async move {
+            body.map_err(|error| ApiError::unread(&error))
+        };
+        let router = Router::new().route("/", post(handler));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(serve_within(limits, listener, router, vec![]));
+        address
+    }
+
+    async fn rest(client: &mut TcpStream) -> String {
+        let mut answer = Vec::new();
+        let reading = client.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(Duration::from_secs(20), reading).await.expect("it ends");
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
     #[tokio::test]
-    async fn a_body_comes_as_fast_as_it_must() {
-        let quick = in_time(Body::from("abc"));
-        assert_eq!(to_bytes(quick, 9).await.expect("comes").as_ref(), b"abc");
-        let never = Body::from_stream(stream::pending::<Result<&'static [u8], io::Error>>());
-        tokio::time::timeout(Duration::from_millis(50), to_bytes(in_time(never), 9))
-            .await
-            .expect_err("it is waited for, at first");
+    async fn slow_heads_and_bodies_have_an_end() {
+        let soon = Duration::from_millis(200);
+        let address = echo(Limits { connections: 2, head: soon, body: soon }).await;
+        let mut clients = Vec::new();
+        for text in ["", "POST / HTTP/1.1\r\nhost: a\r\n"] {
+            let mut client = TcpStream::connect(address).await.expect("connects");
+            client.write_all(text.as_bytes()).await.expect("writes");
+            clients.push(client);
+        }
+        // Both places are taken until their time is over; then the third one's turn comes.
+        let mut third = TcpStream::connect(address).await.expect("the kernel's queue");
+        let request = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc";
+        third.write_all(request.as_bytes()).await.expect("writes");
+        let answer = rest(&mut third).await;
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("ST-API-12"), "{answer}");
+        for mut client in clients {
+            assert_eq!(rest(&mut client).await.matches("200 OK").count(), 0);
+        }
     }
 
     #[tokio::test]
     async fn it_answers_and_keeps_the_connection() {
-        let router = Router::new().route("/", post(|body: String| async move { body }));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        tokio::spawn(serve(listener, router, vec![]));
+        let address = echo(LIMITS).await;
         let mut client = TcpStream::connect(address).await.expect("connects");
         for body in ["one", "two"] {
             let request = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n{body}");
@@ -177,8 +218,7 @@ mod tests {
         // A head without end is refused before it fills the memory.
         let endless = [&b"GET / HTTP/1.1\r\nx: "[..], &vec![b'x'; MOST_HEAD + 4096]].concat();
         let _ = client.write_all(&endless).await;
-        let mut answer = Vec::new();
-        let _ = client.read_to_end(&mut answer).await;
-        assert!(answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+        let answer = rest(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
 }

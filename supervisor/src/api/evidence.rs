@@ -101,14 +101,15 @@ pub(crate) async fn attestation(
             )));
         }
     };
+    let counted = peer(counted);
     let place = match caller {
-        Caller::Public => Some(shared.strangers.enter(peer(counted)).await?),
+        Caller::Public => Some(shared.strangers.enter(counted).await?),
         Caller::Operator => None,
     };
     let (vm, handle) = ready_vm(&shared).await?;
     let turn = handle.line.turn(place).await?;
     if purpose == OutsidePurpose::Offer && caller == Caller::Public {
-        shared.strangers.offer(&vm)?;
+        shared.strangers.offer(&vm, counted)?;
     }
     Ok(json_text(ask(&shared, &vm, (handle, turn), purpose, &challenge).await?.0))
 }

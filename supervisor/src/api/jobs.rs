@@ -47,7 +47,8 @@ pub(crate) async fn submit(
     let submission: Submission = json(&body)?;
     let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
     // Also on the operator's socket: a job belongs to whoever holds its owner's key.
-    let owner = signed_by(&shared, &received, Some(submission.job)).await?;
+    let signed = signed_by(&received, Some(submission.job))?;
+    let owner = signed.owner;
     if owner != submission.owner {
         return Err(ApiError::forbidden(
             "ST-API-02",
@@ -56,6 +57,7 @@ pub(crate) async fn submit(
         ));
     }
     check(&shared, &submission)?;
+    signed.remember(&shared).await?;
     if shared.context.store.open_jobs_of(&owner.to_string()).await? >= MOST_OPEN_JOBS {
         return Err(ApiError::forbidden(
             "ST-API-08",
@@ -136,12 +138,17 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> Result<Json<Vec<JobView>>, ApiError> {
     let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
-    let owner = match caller {
+    let signed = match caller {
         Caller::Operator => None,
-        Caller::Public => Some(signed_by(&shared, &received, None).await?.to_string()),
+        Caller::Public => Some(signed_by(&received, None)?),
     };
+    let owner = signed.as_ref().map(|signed| signed.owner.to_string());
     let mut views = Vec::new();
-    for row in shared.context.store.jobs(owner.as_deref()).await? {
+    let rows = shared.context.store.jobs(owner.as_deref()).await?;
+    if let Some(signed) = signed.filter(|_| !rows.is_empty()) {
+        signed.remember(&shared).await?;
+    }
+    for row in rows {
         views.push(view(&shared, &row).await?);
     }
     Ok(Json(views))

@@ -28,5 +28,6 @@ mod uploads;
 #[cfg(feature = "daemon")]
 mod vms;
 
-#[cfg(all(test, feature = "daemon"))]
+#[cfg(test)]
+#[cfg(feature = "daemon")]
 mod tests;

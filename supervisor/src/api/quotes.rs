@@ -24,7 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     error::ApiError,
-    peers::{Counted, Questions},
+    peers::{Counted, Peer, Questions},
 };
 
 /// Strangers' questions a second, in the long run and at once.
@@ -35,6 +35,7 @@ const READS: Rate = Rate { each_second: 20.0, burst: 60.0 };
 const READS_OF_ONE: Rate = Rate { each_second: 5.0, burst: 20.0 };
 /// The agent remembers 16 offers, each for 10 minutes.
 const STRANGERS_OFFERS: usize = 8;
+const OFFERS_OF_ONE: usize = 2;
 const OFFER_LASTS: Duration = Duration::from_secs(600);
 /// Strangers who wait for their one place.
 const STRANGERS_LINE: usize = 8;
@@ -173,9 +174,9 @@ impl Strangers {
     }
 
     /// Whether a stranger who has the turn may have an offer of this VM.
-    pub(crate) fn offer(&self, vm: &str) -> Result<(), ApiError> {
+    pub(crate) fn offer(&self, vm: &str, Counted(peer): Counted) -> Result<(), ApiError> {
         let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
-        offers.take(vm, Instant::now()).map_err(|wait| busy(wait.as_secs().saturating_add(1)))
+        offers.take(vm, peer, Instant::now()).map_err(|wait| busy(wait.as_secs().saturating_add(1)))
     }
 
     pub(crate) async fn enter(&self, Counted(peer): Counted) -> Result<Place, ApiError> {
@@ -241,28 +242,32 @@ impl Bucket {
     }
 }
 
-/// When strangers had offers that their VM may still remember.
+/// When strangers had offers that their VM may still remember, and who.
 #[derive(Debug, Default)]
-struct StrangersOffers(BTreeMap<String, VecDeque<Instant>>);
+struct StrangersOffers(BTreeMap<String, VecDeque<(Instant, Option<Peer>)>>);
 
 impl StrangersOffers {
-    /// Takes a place, or says after which time there is one.
-    fn take(&mut self, vm: &str, now: Instant) -> Result<(), Duration> {
+    /// Takes a place, or says after which time there is one. Whoever is counted has two of them at most.
+    fn take(&mut self, vm: &str, peer: Option<Peer>, now: Instant) -> Result<(), Duration> {
         let age = |made: &Instant| now.saturating_duration_since(*made);
         self.0.retain(|_, made| {
-            made.retain(|made| age(made) <= OFFER_LASTS);
+            made.retain(|(made, _)| age(made) <= OFFER_LASTS);
             !made.is_empty()
         });
         let made = self.0.entry(vm.to_owned()).or_default();
-        match made.front() {
-            Some(oldest) if made.len() >= STRANGERS_OFFERS => {
-                Err(OFFER_LASTS.saturating_sub(age(oldest)))
-            }
-            _ => {
-                made.push_back(now);
-                Ok(())
-            }
+        let own = || made.iter().filter(|(_, by)| peer.is_some() && *by == peer);
+        let in_the_way = if own().count() >= OFFERS_OF_ONE {
+            own().next()
+        } else if made.len() >= STRANGERS_OFFERS {
+            made.front()
+        } else {
+            None
+        };
+        if let Some((oldest, _)) = in_the_way {
+            return Err(OFFER_LASTS.saturating_sub(age(oldest)));
         }
+        made.push_back((now, peer));
+        Ok(())
     }
 }
 
@@ -286,16 +291,26 @@ mod tests {
     fn strangers_have_half_of_the_offers_that_a_vm_remembers() {
         let start = Instant::now();
         let mut offers = StrangersOffers::default();
-        let granted = (0..20).filter(|_| offers.take("a", start).is_ok()).count();
+        let granted = (0..20).filter(|_| offers.take("a", None, start).is_ok()).count();
         assert_eq!(granted, STRANGERS_OFFERS);
         assert_eq!(
-            offers.take("a", start + Duration::from_secs(60)),
+            offers.take("a", None, start + Duration::from_secs(60)),
             Err(Duration::from_secs(540))
         );
-        assert!(offers.take("b", start).is_ok(), "each VM remembers its own");
+        assert!(offers.take("b", None, start).is_ok(), "each VM remembers its own");
         let later = start + OFFER_LASTS + Duration::from_secs(1);
-        assert!(offers.take("a", later).is_ok());
+        assert!(offers.take("a", None, later).is_ok());
         assert_eq!(offers.0.len(), 1, "what is over is forgotten");
+        // One address takes two of them and leaves the rest.
+        let peer = |last: u8| Peer::of([192, 0, 2, last].into());
+        let of_one = (0..9).filter(|_| offers.take("c", peer(1), start).is_ok()).count();
+        assert_eq!(of_one, OFFERS_OF_ONE);
+        assert_eq!(
+            offers.take("c", peer(1), start + Duration::from_secs(60)),
+            Err(Duration::from_secs(540))
+        );
+        let of_all = (2..9).filter(|last| offers.take("c", peer(*last), start).is_ok()).count();
+        assert_eq!(of_all, STRANGERS_OFFERS - OFFERS_OF_ONE);
     }
 
     async fn wait_until(line: &AtomicUsize, many: usize) {

@@ -18,6 +18,10 @@ use axum::{
 use sealtune_content::ContentId;
 use sealtune_evidence::{BootFiles, FixedHex, Shape, layout1};
 use sealtune_job::{Hex, JobId, JobKind, Limits};
+use sealtune_seal::{
+    OwnerKey, Suite,
+    owner_call::{Call, CallHeaders, sign_call},
+};
 use sealtune_wire::v1::{AgentEvent, AgentReply, Evidence};
 use tokio::sync::{Notify, mpsc};
 use tower::ServiceExt as _;
@@ -350,4 +354,41 @@ async fn strangers_who_read_too_much_are_sent_away() {
     let said = refused.expect("sent away");
     assert_eq!((said.status, said.code().as_str()), (429, "ST-API-09"));
     assert_eq!(said.header("retry-after"), Some("1"));
+}
+
+#[tokio::test]
+async fn who_can_make_a_key_writes_nothing_to_disk() {
+    let host = host(false).await;
+    let owner = OwnerKey::generate(Suite::X25519).expect("a key");
+    let other = OwnerKey::generate(Suite::X25519).expect("a key");
+    let job = JobId::from_bytes([7; 16]);
+    let mut submitted = submission(job);
+    submitted.owner = Hex(*owner.signing_public().as_bytes());
+    host.store.submit(&submitted).await.expect("submitted");
+    let path = format!("/v1/jobs/{job}");
+    let id = job.to_string();
+    let now = jiff::Timestamp::now().as_second().unsigned_abs();
+    let nothing = ring::digest::digest(&ring::digest::SHA256, b"");
+    let nothing = nothing.as_ref().try_into().expect("32 bytes");
+    let call = Call { method: "GET", path: &path, body: nothing, job: Some(&id) };
+    let signed =
+        |key: &OwnerKey, nonce: u8| sign_call(key, &call, now, [nonce; 16]).expect("signed");
+    let ask = async |signed: &CallHeaders| {
+        let mut request = Request::builder().uri(&path);
+        for (name, value) in signed.pairs() {
+            request = request.header(name, value);
+        }
+        let request = request.body(Body::empty()).expect("a request");
+        host.router.clone().oneshot(request).await.expect("answers").status().as_u16()
+    };
+    let stranger = signed(&other, 1);
+    // Nobody's call is remembered for him: it stays as it was, and says no more than the first time.
+    assert_eq!((ask(&stranger).await, ask(&stranger).await), (404, 404));
+    assert!(host.store.remember_call(&key_of(&other, 1), now.cast_signed()).await.is_ok());
+    let own = signed(&owner, 1);
+    assert_eq!((ask(&own).await, ask(&own).await), (200, 403), "the owner's is good once");
+}
+
+fn key_of(key: &OwnerKey, nonce: u8) -> String {
+    format!("{}:{}", Hex(*key.signing_public().as_bytes()), hex::encode([nonce; 16]))
 }

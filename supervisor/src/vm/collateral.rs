@@ -70,7 +70,7 @@ pub(crate) struct CollateralSettings {
 pub(crate) enum HostCollateral {
     /// The TEE is simulated and brings its own, or the operator wants none.
     Off,
-    On(Handle),
+    On(Box<Handle>),
 }
 
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl HostCollateral {
             clock,
         };
         tokio::spawn(keeper.run(wished));
-        Self::On(Handle { kept: published, wishes, refresh, roots, clock })
+        Self::On(Box::new(Handle { kept: published, wishes, refresh, roots, clock }))
     }
 
     /// Puts in what there is. [`Self::ready`] comes before.

@@ -5,7 +5,7 @@ use std::sync::{
 
 use sealtune_evidence::{
     EventLog, ImageIdentity, LaunchDigest, Tee, base64_bytes::Base64Bytes, collateral::ServiceBase,
-    nvidia::NvidiaCollateral, report_data, snp::SnpCollateral,
+    report_data, snp::SnpCollateral,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

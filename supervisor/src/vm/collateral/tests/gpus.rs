@@ -4,7 +4,10 @@ use sealtune_evidence::{
     ClaimsBuilder, FixedHex, HpkeClaim, HpkeSuite, Role, VmMode,
     bundle::GpuEvidence,
     claims::gpu_nonce,
-    nvidia::simulated::{Report, SimulatedGpu, SimulatedNvidia},
+    nvidia::{
+        NvidiaCollateral,
+        simulated::{Report, SimulatedGpu, SimulatedNvidia},
+    },
 };
 
 use super::*;
