@@ -281,8 +281,16 @@ async fn the_program_of_a_layer_starts_and_answers() {
     let helper = HelperProgram::in_layer(Path::new(&layer), filters);
     let named = gpus("", 2, LONG).named;
     let mut gpus = Gpus::of(named, helper);
-    for outcome in [gpus.evidence(&[1; 32]).await.map(drop), gpus.set_ready(word()).await.map(drop)]
-    {
+    let names: Vec<String> = (0..4).map(|number| format!("nvswitch{number}")).collect();
+    for outcome in [
+        gpus.evidence(&[1; 32]).await.map(drop),
+        gpus.set_ready(word()).await.map(drop),
+        gpus.helper.switches(&[1; 32], &names).await.map_err(GpuError::from).and_then(|answers| {
+            let taken = switch::evidence(&names, &[1; 32], answers)?;
+            println!("evidence of {} switches", taken.len());
+            Ok(())
+        }),
+    ] {
         if let Err(error) = outcome {
             assert!(error.to_string().contains("ST-GPUE-"), "{error}");
             println!("{error}");
