@@ -5,6 +5,7 @@
 
 mod connector;
 mod events;
+mod handle;
 mod transfers;
 
 use std::{
@@ -22,6 +23,7 @@ use tokio::{
     time::Instant,
 };
 
+pub(crate) use self::handle::{RequestError, VmCommand, VmHandle};
 use self::{connector::Connector, events::Broken};
 use super::{
     arguments::{Accelerator, qemu_arguments, vsock_helper_arguments},
@@ -42,8 +44,6 @@ use crate::{
 
 /// A VM that was ready and has not been heard for so long is lost.
 const SILENT_VM: Duration = Duration::from_secs(600);
-/// For answers that take the agent no work.
-const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Consoles and logs of a VM start anew beyond this length: a guest cannot fill the disk.
 const LOG_LIMIT: u64 = 16 << 20;
 
@@ -60,24 +60,6 @@ pub(crate) struct VmContext {
     pub(crate) results: PathBuf,
     pub(crate) release_time: Duration,
     pub(crate) stop_time: Duration,
-}
-
-#[derive(Debug)]
-pub(crate) enum VmCommand {
-    Request { request: AgentRequest, reply: oneshot::Sender<Result<AgentReply, RequestError>> },
-    Stop,
-}
-
-#[derive(Debug, Clone, thiserror::Error)]
-pub(crate) enum RequestError {
-    #[error("reach the agent: the VM is not ready")]
-    NotReady,
-    #[error("reach the agent: the connection was lost")]
-    Lost,
-    #[error("get an answer: the agent did not give one in its time")]
-    Silent,
-    #[error("get an answer: the agent refused with {0}")]
-    Refused(String),
 }
 
 enum Pending {
@@ -108,33 +90,6 @@ pub(crate) struct VmTask {
     started: Instant,
     taken_up: bool,
     stop_deadline: Option<Instant>,
-}
-
-/// A handle to a running VM's task.
-#[derive(Debug, Clone)]
-pub(crate) struct VmHandle {
-    pub(crate) job: Option<JobId>,
-    /// Unix milliseconds.
-    pub(crate) started: i64,
-    pub(crate) commands: mpsc::Sender<VmCommand>,
-    /// Who waits for its evidence.
-    pub(crate) line: Arc<VmLine>,
-}
-
-impl VmHandle {
-    pub(crate) async fn request(&self, request: AgentRequest) -> Result<AgentReply, RequestError> {
-        // As long as the agent gives itself, and then some: one that is not waited for would go on all the same.
-        let patience = match request {
-            AgentRequest::Evidence { .. } => self.line.answer(),
-            _ => ANSWER_TIME,
-        };
-        let (reply, answer) = oneshot::channel();
-        let command = VmCommand::Request { request, reply };
-        self.commands.send(command).await.map_err(|_| RequestError::Lost)?;
-        let answer = tokio::time::timeout(patience, answer).await;
-        self.line.set_silent(answer.is_err());
-        answer.map_err(|_| RequestError::Silent)?.map_err(|_| RequestError::Lost)?
-    }
 }
 
 /// Boot time that is allowed: an emulated guest is slow, and large memory takes time to accept.
