@@ -34,9 +34,10 @@ const CAPABILITIES: libc::c_ulong = 64;
 pub(super) enum Privilege {
     /// A user of its own, which is enough to ask the driver.
     None,
-    /// Root with CAP_SYS_ADMIN alone, which the driver wants to see before it sets GPUs ready or gives a switch's evidence.
+    /// The same user with CAP_SYS_ADMIN, which the driver wants to see before it sets GPUs ready or gives a switch's evidence.
     /// (A node of `/dev/nvidia-caps` would do for switches, as it does for Fabric Manager; whether NSCQ asks for it is not
-    /// known, so none is made.)
+    /// known, so none is made.) Not root, who needs no capability to open what is root's: the TEE's device and its
+    /// folder of quotes, disks, the RTMRs.
     Admin,
 }
 
@@ -56,6 +57,7 @@ pub(super) fn confine(command: &mut Command, filters: &Filters, privilege: Privi
         }
         if keeps_admin {
             drop_capabilities_but(CAP_SYS_ADMIN)?;
+            become_user_with(CAP_SYS_ADMIN)?;
         }
         filters.install_in_child()
     };
@@ -64,7 +66,28 @@ pub(super) fn confine(command: &mut Command, filters: &Filters, privilege: Privi
     unsafe { command.pre_exec(last_steps) };
 }
 
-/// For what is started next: root gets what the bounding set leaves.
+/// An ambient capability is what a program without any of its own keeps.
+fn become_user_with(kept: libc::c_ulong) -> io::Result<()> {
+    // <linux/capability.h>, version 3: effective, permitted and inheritable, of 32 capabilities each.
+    let header: [u32; 2] = [0x2008_0522, 0];
+    let own: [[u32; 3]; 2] = [[1 << kept; 3], [0; 3]];
+    let done = |result: libc::c_long| match result {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    };
+    // SAFETY: system calls with numbers, and with two arrays that live on and have the kernel's layout. Not libc's setuid,
+    // which looks for other threads.
+    unsafe {
+        done(libc::prctl(libc::PR_SET_KEEPCAPS, 1, 0, 0, 0).into())?;
+        done(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()))?;
+        done(libc::syscall(libc::SYS_setresgid, USER, USER, USER))?;
+        done(libc::syscall(libc::SYS_setresuid, USER, USER, USER))?;
+        done(libc::syscall(libc::SYS_capset, header.as_ptr(), own.as_ptr()))?;
+        done(libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, kept, 0, 0).into())
+    }
+}
+
+/// For what is started next: nobody gets what the bounding set lacks.
 fn drop_capabilities_but(kept: libc::c_ulong) -> io::Result<()> {
     for capability in (0..CAPABILITIES).filter(|capability| *capability != kept) {
         // SAFETY: PR_CAPBSET_DROP takes one integer.

@@ -199,9 +199,36 @@ async fn it_runs_as_its_own_user_without_capabilities_and_filtered() {
         assert!(found.contains(expected), "{found}");
     }
     let found = facts(STATUS, true).await;
-    for expected in ["Uid:0 ", "CapPrm:0000000000200000 ", "CapBnd:0000000000200000 ", "Seccomp:2 "]
-    {
+    for expected in [
+        "Uid:65501 ",
+        "Gid:65501 ",
+        "Groups: ",
+        "CapEff:0000000000200000 ",
+        "CapPrm:0000000000200000 ",
+        "CapBnd:0000000000200000 ",
+        "Seccomp:2 ",
+    ] {
         assert!(found.contains(expected), "{found}");
+    }
+}
+
+/// What is root's, the TEE's folder among it, is not the helper's, whatever its privilege.
+#[tokio::test]
+async fn no_privilege_opens_what_is_roots() {
+    use std::os::unix::fs::PermissionsExt as _;
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: only root has what is root's");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let own = folder.path().join("own");
+    std::fs::write(&own, "secret\n").unwrap();
+    std::fs::set_permissions(&own, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let script = format!("line=; read -r line <{}; facts=\"got=[$line]\"", own.display());
+    for ready in [false, true] {
+        let found = facts(&script, ready).await;
+        assert!(found.contains("got=[]"), "{ready}: {found}");
     }
 }
 
@@ -225,7 +252,12 @@ async fn switches_are_asked_with_the_one_capability_that_they_need() {
         println!("skipped: only root can start it with a capability");
         return;
     }
-    for expected in ["Uid:0 ", "CapPrm:0000000000200000 ", "CapBnd:0000000000200000 "] {
+    for expected in [
+        "Uid:65501 ",
+        "CapEff:0000000000200000 ",
+        "CapPrm:0000000000200000 ",
+        "CapBnd:0000000000200000 ",
+    ] {
         assert!(found.contains(expected), "{found}");
     }
 }

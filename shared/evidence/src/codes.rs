@@ -206,7 +206,7 @@ crate::code_table! {
         "fetch new collateral; for old evidence pass --at with a time you can prove"
     TcbStatus "ST-EVID-52"
         "the platform's TCB is revoked, below all that Intel lists, or of a status that the policy does not allow"
-        "the provider must update the platform; or allow this status in your policy"
+        "the provider must update the platform; a policy can allow some statuses, but not a revoked platform or one that is not listed"
     TcbAdvisory "ST-EVID-53"
         "a security advisory applies to the platform that the policy does not allow"
         "the provider must update the platform; or allow this advisory in your policy"

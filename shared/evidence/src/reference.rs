@@ -267,21 +267,24 @@ impl ReferenceValues {
         let rows = || self.registers.iter();
         let firmware = |row: &&RegisterRow| row.mrtd == measured.mrtd;
         let covering = |row: &&RegisterRow| firmware(row) && row.covers(shape);
-        let shaped = |row: &&RegisterRow| covering(row) && row.rtmr0 == Some(measured.rtmr0);
+        let shaped = |row: &&RegisterRow| {
+            covering(row) && row.rtmr0.is_none_or(|rtmr0| rtmr0 == measured.rtmr0)
+        };
         let kernel = |row: &&RegisterRow| shaped(row) && row.rtmr1 == measured.rtmr1;
-        let whole = |row: &&RegisterRow| kernel(row) && row.rtmr2 == measured.rtmr2;
-        if let Some(row) = rows().find(whole) {
+        let boot = |row: &&RegisterRow| kernel(row) && row.rtmr2 == measured.rtmr2;
+        if let Some(row) = rows().find(|row| boot(row) && row.rtmr0.is_some()) {
             return Ok(row);
         }
         Err(if !rows().any(|row| firmware(&row)) {
             Departure::Firmware
         } else if !rows().any(|row| shaped(&row)) {
-            let unrecorded = rows().any(|row| covering(&row) && row.rtmr0.is_none());
-            if unrecorded { Departure::Unrecorded } else { Departure::Shape }
+            Departure::Shape
         } else if !rows().any(|row| kernel(&row)) {
             Departure::Kernel
-        } else {
+        } else if !rows().any(|row| boot(&row)) {
             Departure::Boot
+        } else {
+            Departure::Unrecorded
         })
     }
 

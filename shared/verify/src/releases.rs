@@ -76,7 +76,8 @@ enum Voucher {
     Own { release: String },
 }
 
-/// What a manifest states of its kernels. Stated, not measured: no verdict turns on it.
+/// What a manifest states of its kernels. Stated, not measured: a verdict turns on it only where the policy leaves the host's
+/// tables free (`layout-free`, `layout-free-confined`).
 #[derive(Debug, Clone, Copy)]
 enum Acpi {
     KeptAway,

@@ -9,7 +9,10 @@ use axum::{
     http::{HeaderMap, Method, StatusCode, Uri},
 };
 use sealtune_job::{Hex, JobId};
-use sealtune_seal::owner_call::{ALLOWED_SKEW, Call, CallError, CallHeaders, verify_call};
+use sealtune_seal::{
+    SigningPublicKey,
+    owner_call::{ALLOWED_SKEW, Call, CallError, CallHeaders, verify_call},
+};
 
 use super::{error::ApiError, shared::Shared};
 use crate::store::{JobRow, StoreError};
@@ -27,6 +30,8 @@ pub(crate) struct Received<'a> {
     pub(crate) uri: &'a Uri,
     pub(crate) headers: &'a HeaderMap,
     pub(crate) body: &'a [u8],
+    /// Seconds since 1970 when its head came: a long body on a slow line makes no signature old.
+    pub(crate) at: i64,
 }
 
 /// An owner who signed a call. Each signature is good once: whoever acts on it remembers it first.
@@ -52,12 +57,11 @@ pub(crate) fn signed_by(received: &Received<'_>, job: Option<JobId>) -> Result<S
     let job = job.map(|job| job.to_string());
     let path = received.uri.path_and_query().map_or(received.uri.path(), |path| path.as_str());
     let call = Call { method: received.method.as_str(), path, body: digest, job: job.as_deref() };
-    let now = jiff::Timestamp::now().as_second();
     let verified =
-        verify_call(&headers, &call, now.unsigned_abs(), ALLOWED_SKEW).map_err(refused)?;
+        verify_call(&headers, &call, received.at.unsigned_abs(), ALLOWED_SKEW).map_err(refused)?;
     let owner = Hex(*verified.owner().as_bytes());
     let nonce = format!("{owner}:{}", hex::encode(verified.nonce()));
-    Ok(Signed { owner, nonce, at: now })
+    Ok(Signed { owner, nonce, at: received.at })
 }
 
 /// A call about one job by somebody who may see and change it: its owner, or the operator on his socket.
@@ -81,10 +85,18 @@ impl FromRequest<Arc<Shared>> for JobCall {
         let id: JobId = id
             .parse()
             .map_err(|error: sealtune_job::JobIdError| ApiError::bad_request(error.to_string()))?;
+        let at = now();
+        let missing = || ApiError::not_found(format!("job {id} of this owner"));
         let is_operator = parts.extensions.get() == Some(&Caller::Operator);
         if !is_operator {
-            // Before anything of the body is read.
-            headers(&parts.headers)?;
+            // Before anything of the body is read: who does not even say that he is the owner fills no memory.
+            let said = headers(&parts.headers)?.owner;
+            let said = SigningPublicKey::from_hex(&said).map_err(|error| refused(error.into()))?;
+            match shared.context.store.job(id).await {
+                Ok(job) if job.submission.owner.0 == *said.as_bytes() => {}
+                Ok(_) | Err(StoreError::NotFound(_)) => return Err(missing()),
+                Err(error) => return Err(error.into()),
+            }
         }
         let body = Bytes::from_request(Request::from_parts(parts.clone(), body), shared)
             .await
@@ -97,10 +109,10 @@ impl FromRequest<Arc<Shared>> for JobCall {
                 uri: &parts.uri,
                 headers: &parts.headers,
                 body: &body,
+                at,
             };
             Some(signed_by(&received, Some(id))?)
         };
-        let missing = || ApiError::not_found(format!("job {id} of this owner"));
         let job = match shared.context.store.job(id).await {
             Err(StoreError::NotFound(_)) if !is_operator => return Err(missing()),
             found => found?,
@@ -113,6 +125,10 @@ impl FromRequest<Arc<Shared>> for JobCall {
         }
         Ok(Self { job, headers: parts.headers, body })
     }
+}
+
+pub(crate) fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
 }
 
 fn headers(headers: &HeaderMap) -> Result<CallHeaders, ApiError> {

@@ -1,7 +1,7 @@
 //! Where customers and verifiers come in: HTTP/1.1 on TCP, a bounded number of connections, no client slower than it has to be.
 //!
 //! ```text
-//! connection ─► is there a place (all, this peer's)? ─► head within 30 s ─► body at 16 KiB/s ─► handler ─► answer is read
+//! connection ─► is there a place (all, this peer's)? ─► head within 75 s ─► body at 16 KiB/s ─► handler ─► answer is read
 //!                    └─ no: closed, or waits in the kernel's queue
 //! ```
 //! A proxy that the operator named speaks for others: its connections are not counted, and the last address of its
@@ -14,7 +14,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, http::Request};
+use axum::{
+    Router,
+    body::{Body, BodyDataStream},
+    http::Request,
+};
 use futures_util::{StreamExt as _, stream};
 use hyper::{body::Incoming, server::conn::http1, service::Service as _};
 use hyper_util::{
@@ -32,6 +36,8 @@ use super::peers::{Counted, Peer, Seats};
 const MOST_HEAD: usize = 64 << 10;
 /// Bytes of a body for which it has one second more.
 const BODY_RATE: u64 = 16 << 10;
+/// What handlers see of a body at once, at least.
+const PIECE: usize = 16 << 10;
 /// An answer that nobody reads, and a peer that is gone.
 const UNREAD: u32 = 60_000;
 /// Where there are no descriptors left.
@@ -41,14 +47,21 @@ const PAUSE: Duration = Duration::from_millis(500);
 struct Limits {
     /// Connections at once; who comes then waits in the kernel's queue.
     connections: usize,
+    /// Of these, for this machine and the named proxies alone: others cannot keep them out.
+    reserved: usize,
     /// From accepting to the end of the first head, and from one answer to the end of the next head.
     head: Duration,
     /// For a body, besides what its length adds.
     body: Duration,
 }
 
-const LIMITS: Limits =
-    Limits { connections: 512, head: Duration::from_secs(30), body: Duration::from_secs(30) };
+const LIMITS: Limits = Limits {
+    connections: 512,
+    reserved: 64,
+    // Longer than proxies keep a connection that they do not use.
+    head: Duration::from_secs(75),
+    body: Duration::from_secs(30),
+};
 
 /// Accepts for ever.
 pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Vec<IpAddr>) {
@@ -57,6 +70,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, proxies: Vec<Ip
 
 async fn serve_within(limits: Limits, listener: TcpListener, router: Router, proxies: Vec<IpAddr>) {
     let (places, seats) = (Arc::new(Semaphore::new(limits.connections)), Seats::default());
+    let others = Arc::new(Semaphore::new(limits.connections.saturating_sub(limits.reserved)));
     let service = TowerToHyperService::new(router);
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -71,11 +85,13 @@ async fn serve_within(limits: Limits, listener: TcpListener, router: Router, pro
         let is_proxy = proxies.contains(&address.ip().to_canonical());
         let seat = match Peer::of(address.ip()).filter(|_| !is_proxy) {
             None => None,
-            Some(peer) => match seats.take(peer) {
-                Some(seat) => Some(seat),
-                // Closed without a word: it has enough of them open to be told there.
-                None => continue,
-            },
+            Some(peer) => {
+                match seats.take(peer).zip(Arc::clone(&others).try_acquire_owned().ok()) {
+                    Some(seat) => Some(seat),
+                    // Closed without a word: it has enough of them open to be told there, or nobody has any left.
+                    None => continue,
+                }
+            }
         };
         let service = service.clone();
         tokio::spawn(async move {
@@ -95,7 +111,10 @@ async fn connection(
     service: TowerToHyperService<Router>,
 ) -> Result<(), hyper::Error> {
     let _ = stream.set_nodelay(true);
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNREAD);
+    // A proxy keeps what its customer has not read yet, a gigabyte and more, and reads on when that is gone.
+    if !is_proxy && Peer::of(address.ip()).is_some() {
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, UNREAD);
+    }
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let peer =
             if is_proxy { forwarded(&request).and_then(Peer::of) } else { Peer::of(address.ip()) };
@@ -117,24 +136,31 @@ fn forwarded<B>(request: &Request<B>) -> Option<IpAddr> {
     last.to_str().ok()?.rsplit(',').next()?.trim().parse().ok()
 }
 
-/// The body as long as it comes as fast as it must; then it ends with [`io::ErrorKind::TimedOut`].
+/// The body as long as it comes as fast as it must; then it ends with [`io::ErrorKind::TimedOut`]. Small pieces are put
+/// together: each of them, however small, would cost whoever collects them a hundred bytes.
 fn in_time(least: Duration, body: Body) -> Body {
-    let read = move |(mut body, started, length): (axum::body::BodyDataStream, Instant, u64)| async move {
-        let allowed = least + Duration::from_secs(length / BODY_RATE);
-        match timeout_at(started + allowed, body.next()).await {
-            Ok(None) => None,
-            Ok(Some(Ok(piece))) => {
-                let length = length.saturating_add(piece.len() as u64);
-                Some((Ok(piece), (body, started, length)))
-            }
-            Ok(Some(Err(error))) => Some((Err(io::Error::other(error)), (body, started, length))),
-            Err(_) => {
-                let late = io::Error::new(io::ErrorKind::TimedOut, "it comes too slowly");
-                Some((Err(late), (body, started, length)))
-            }
+    let read = move |(body, started, mut length): (Option<BodyDataStream>, Instant, u64)| async move {
+        let mut body = body?;
+        let mut gathered = Vec::new();
+        while gathered.len() < PIECE {
+            let allowed = least + Duration::from_secs(length / BODY_RATE);
+            let ended = match timeout_at(started + allowed, body.next()).await {
+                Ok(Some(Ok(piece))) => {
+                    length = length.saturating_add(piece.len() as u64);
+                    gathered.extend_from_slice(&piece);
+                    continue;
+                }
+                Ok(None) if gathered.is_empty() => return None,
+                Ok(None) => Ok(gathered),
+                Ok(Some(Err(error))) => Err(io::Error::other(error)),
+                Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "it comes too slowly")),
+            };
+            return Some((ended, (None, started, length)));
         }
+        Some((Ok(gathered), (Some(body), started, length)))
     };
-    Body::from_stream(stream::unfold((body.into_data_stream(), Instant::now(), 0), read))
+    let body = Some(body.into_data_stream());
+    Body::from_stream(stream::unfold((body, Instant::now(), 0), read))
 }
 
 #[cfg(test)]
@@ -185,7 +211,7 @@ mod tests {
     #[tokio::test]
     async fn slow_heads_and_bodies_have_an_end() {
         let soon = Duration::from_millis(200);
-        let address = echo(Limits { connections: 2, head: soon, body: soon }).await;
+        let address = echo(Limits { connections: 2, reserved: 2, head: soon, body: soon }).await;
         let mut clients = Vec::new();
         for text in ["", "POST / HTTP/1.1\r\nhost: a\r\n"] {
             let mut client = TcpStream::connect(address).await.expect("connects");
@@ -220,5 +246,24 @@ mod tests {
         let _ = client.write_all(&endless).await;
         let answer = rest(&mut client).await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_body_in_many_pieces_costs_no_more_than_one_in_few() {
+        let pieces = (0..100_000).map(|_| Ok::<_, io::Error>(Bytes::from_static(b"x")));
+        let body = Body::from_stream(stream::iter(pieces));
+        let mut seen = in_time(Duration::from_secs(60), body).into_data_stream();
+        let mut lengths = Vec::new();
+        while let Some(piece) = seen.next().await {
+            lengths.push(piece.expect("a piece").len());
+        }
+        assert_eq!(lengths.iter().sum::<usize>(), 100_000);
+        assert_eq!(lengths.len(), 100_000_usize.div_ceil(PIECE));
+        let broken = stream::iter([Ok(Bytes::from_static(b"x")), Err(io::Error::other("gone"))]);
+        let mut seen =
+            in_time(Duration::from_secs(60), Body::from_stream(broken)).into_data_stream();
+        assert!(
+            seen.next().await.is_some_and(|piece| piece.is_err()) && seen.next().await.is_none()
+        );
     }
 }

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::{
-    auth::{Caller, JobCall, Received, json, signed_by},
+    auth::{Caller, JobCall, Received, json, now, signed_by},
     error::ApiError,
     shared::{Api, Shared},
     types::{Frames, JobView, PlainLog, Release, Submission},
@@ -45,7 +45,8 @@ pub(crate) async fn submit(
 ) -> Result<Response, ApiError> {
     let body = body.map_err(|error| ApiError::unread(&error))?;
     let submission: Submission = json(&body)?;
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &body };
+    let received =
+        Received { method: &method, uri: &uri, headers: &headers, body: &body, at: now() };
     // Also on the operator's socket: a job belongs to whoever holds its owner's key.
     let signed = signed_by(&received, Some(submission.job))?;
     let owner = signed.owner;
@@ -137,7 +138,7 @@ pub(crate) async fn list(
     uri: Uri,
     headers: HeaderMap,
 ) -> Result<Json<Vec<JobView>>, ApiError> {
-    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[] };
+    let received = Received { method: &method, uri: &uri, headers: &headers, body: &[], at: now() };
     let signed = match caller {
         Caller::Operator => None,
         Caller::Public => Some(signed_by(&received, None)?),

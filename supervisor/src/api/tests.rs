@@ -389,6 +389,35 @@ async fn who_can_make_a_key_writes_nothing_to_disk() {
     assert_eq!((ask(&own).await, ask(&own).await), (200, 403), "the owner's is good once");
 }
 
+#[tokio::test]
+async fn who_is_not_even_said_to_be_the_owner_fills_no_memory() {
+    let host = host(false).await;
+    let (owner, other) = ([2; 33], OwnerKey::generate(Suite::X25519).expect("a key"));
+    let job = JobId::from_bytes([7; 16]);
+    host.store.submit(&submission(job)).await.expect("submitted");
+    assert_eq!(submission(job).owner.0, owner);
+    for job in [job, JobId::from_bytes([8; 16])] {
+        let read = Arc::new(AtomicUsize::new(0));
+        let count = read.clone();
+        let body = futures_util::stream::repeat_with(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok::<_, std::io::Error>(axum::body::Bytes::from_static(b"x"))
+        });
+        let request = Request::builder()
+            .method("PUT")
+            .uri(format!("/v1/jobs/{job}/dataset"))
+            .header("sealtune-owner", other.signing_public().to_hex())
+            .header("sealtune-time", "1")
+            .header("sealtune-nonce", "00")
+            .header("sealtune-signature", "00")
+            .body(Body::from_stream(body))
+            .expect("a request");
+        let answer = host.router.clone().oneshot(request).await.expect("answers");
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+        assert_eq!(read.load(Ordering::SeqCst), 0, "nothing of the body is read");
+    }
+}
+
 fn key_of(key: &OwnerKey, nonce: u8) -> String {
     format!("{}:{}", Hex(*key.signing_public().as_bytes()), hex::encode([nonce; 16]))
 }

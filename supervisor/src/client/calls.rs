@@ -24,9 +24,13 @@ pub(crate) const LONG_POLL: u64 = 20;
 fn evidence_wait() -> u64 {
     patience::customer(patience::LARGEST_MACHINE).as_secs()
 }
+/// An offer is good for ten minutes from its question on: who gets it later has to ask again.
+const OFFER_WAIT: u64 = 600;
 /// An agent that opens a release makes nothing that takes long.
 const RELEASE_WAIT: u64 = 60;
 const STOP_WAIT: u64 = 120;
+/// A part on a line as slow as providers allow.
+const UPLOAD_WAIT: u64 = 600;
 
 impl Connection {
     pub(crate) async fn health(&self) -> Result<Health, CliError> {
@@ -79,7 +83,7 @@ impl Connection {
             .header("content-range", format!("bytes {offset}-{last}/{total}"))
             .header("content-type", "application/octet-stream".into())
             .body(part)
-            .waits(300);
+            .waits(UPLOAD_WAIT);
         self.json(&request).await
     }
 
@@ -88,7 +92,7 @@ impl Connection {
         let request = Request::post(format!("/v1/jobs/{job}/offer"))
             .json(&Challenge { nonce, purpose: None })?
             .repeat(Repeat::Briefly)
-            .waits(evidence_wait());
+            .waits(evidence_wait().min(OFFER_WAIT));
         self.bytes(&request, MAX_BUNDLE_BYTES).await
     }
 

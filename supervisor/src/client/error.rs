@@ -238,7 +238,7 @@ impl ClientError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Timeout { .. } => true,
-            Self::Provider { status, .. } => matches!(status, 429 | 502..=504),
+            Self::Provider { status, .. } => matches!(status, 408 | 429 | 502..=504),
             _ => false,
         }
     }

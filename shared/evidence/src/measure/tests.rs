@@ -7,4 +7,5 @@ mod recipe;
 mod record;
 mod tdvf;
 mod whole;
+#[cfg(feature = "simulated-tee")]
 mod witness;

@@ -207,6 +207,15 @@ fn a_row_without_rtmr0_needs_a_policy_that_goes_by_events() {
     let verdict = elsewhere.0.judge(&bundle, Purpose::Identity);
     assert!(verdict.has(measure::Code::NotRecorded) && !verdict.is_accepted());
 
+    // What is known of the row still says where a boot departs.
+    for rule in [Rtmr0Rule::Full, Rtmr0Rule::LayoutFree] {
+        let mut other = Elsewhere::new(boot(&[9; 48], &VOLUME, &[8; 48]));
+        other.0.scene.references[0].registers[0].rtmr0 = None;
+        other.0.scene.policy.rules.rtmr0 = rule;
+        let verdict = other.verdict();
+        assert!(verdict.has(Code::KernelUnknown) && !verdict.is_accepted(), "{}", verdict.render());
+    }
+
     let values = &mut elsewhere.0.scene.references[0];
     values.registers[0].layout = crate::reference::Layout::Recorded;
     assert!(values.to_bytes().is_ok());

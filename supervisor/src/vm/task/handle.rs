@@ -49,9 +49,12 @@ impl VmHandle {
         };
         let (reply, answer) = oneshot::channel();
         let command = VmCommand::Request { request, reply };
-        self.commands.send(command).await.map_err(|_| RequestError::Lost)?;
-        let answer = tokio::time::timeout(patience, answer).await;
+        let asked = async {
+            self.commands.send(command).await.map_err(|_| RequestError::Lost)?;
+            answer.await.map_err(|_| RequestError::Lost)?
+        };
+        let answer = tokio::time::timeout(patience, asked).await;
         self.line.set_silent(answer.is_err());
-        answer.map_err(|_| RequestError::Silent)?.map_err(|_| RequestError::Lost)?
+        answer.map_err(|_| RequestError::Silent)?
     }
 }

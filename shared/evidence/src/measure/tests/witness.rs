@@ -14,7 +14,7 @@ use crate::{
     launch::Shape,
     logs::{EventType, payload::sha384, tests::ccel},
     measure::{
-        Code, DigestSource, ExpectedEvent, Recipe, Recording, Witness, expected_events,
+        Code, DigestSource, ExpectedEvent, Recipe, Recording, TdxImage, Witness, expected_events,
         measure_tdx, record_witness, registers,
     },
     simulated::{Oddities, QuoteRequest},
@@ -152,6 +152,20 @@ fn what_proves_no_boot_is_refused() {
     assert_eq!(machine.refused(&good), EvidenceCode::SimulatedRootOther.as_str());
     machine.scene.anchors = Anchors::default();
     assert_eq!(machine.refused(&good), EvidenceCode::AnchorUnknown.as_str());
+}
+
+/// A file that is no firmware says nothing of the evidence.
+#[test]
+fn files_that_are_none_are_told_apart_from_evidence() {
+    let mut machine = Machine::new(newer());
+    let bundle = machine.evidence();
+    let witness = machine.witness(&bundle);
+    let image = machine.files.image();
+    let record = |image| record_witness(&witness, image, Recording::New("made"));
+    let error = record(TdxImage { firmware: b"none", ..image }).expect_err("no firmware");
+    assert!(error.is_of_files(), "{error}");
+    let error = record(TdxImage { cmdline: "another", ..image }).expect_err("not this boot's");
+    assert!(!error.is_of_files(), "{error}");
 }
 
 /// A recipe that is known must explain the boot but for the host's tables.
