@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use sealtune_evidence::{
     FixedHex, Hex16, Hex32, Purpose,
     collateral::{
-        ServiceBase, Update,
+        ServiceBase, Services, Update,
         urls::{AMD_KDS, INTEL_PCS, NVIDIA_OCSP, NVIDIA_RIM},
     },
     time::parse_rfc3339,
@@ -154,6 +154,17 @@ pub struct ServiceOptions {
     #[arg(long, value_name = "URL", env = "SEALTUNE_OCSP_SERVICE", default_value = NVIDIA_OCSP,
           value_parser = parse_service)]
     pub ocsp_service: ServiceBase,
+}
+
+impl ServiceOptions {
+    pub(crate) fn services(&self) -> Services {
+        Services {
+            intel: self.collateral_service.clone(),
+            amd: self.snp_service.clone(),
+            rim: self.rim_service.clone(),
+            ocsp: self.ocsp_service.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]

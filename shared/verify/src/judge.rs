@@ -4,7 +4,7 @@ use std::{fmt::Write as _, path::PathBuf};
 
 use sealtune_evidence::{
     Anchors, Context, EvidenceBundle, JudgeTime, Policy, Verdict,
-    collateral::{AtHand, Code, Documents, Services},
+    collateral::{AtHand, Code, Documents},
     policy::ListedImages,
     verdict::Findings,
 };
@@ -78,12 +78,7 @@ impl<'a> Judge<'a> {
             Some(CollateralSource::File(path)) => intel = Some(input::collateral(path)?),
             Some(CollateralSource::Fetch(update)) => {
                 let http = surroundings.http.ok_or(Failure::NoClient)?;
-                let services = Services {
-                    intel: options.services.collateral_service.clone(),
-                    amd: options.services.snp_service.clone(),
-                    rim: options.services.rim_service.clone(),
-                    ocsp: options.services.ocsp_service.clone(),
-                };
+                let services = options.services.services();
                 online = Some(Online { http, services, update: *update });
             }
         }

@@ -3,7 +3,7 @@
 use sealtune_evidence::{
     Anchors, EvidenceBundle,
     bundle::MAX_BUNDLE_BYTES,
-    collateral::{AtHand, Services},
+    collateral::AtHand,
     measure::{Recording, TdxImage, Witness, record_witness},
     policy::GpuRule,
 };
@@ -35,12 +35,7 @@ pub(crate) fn run(
         Some(CollateralSource::File(path)) => Some(input::collateral(path)?),
         Some(CollateralSource::Fetch(update)) => {
             let http = surroundings.http.ok_or(Failure::NoClient)?;
-            let services = Services {
-                intel: command.services.collateral_service.clone(),
-                amd: command.services.snp_service.clone(),
-                rim: command.services.rim_service.clone(),
-                ocsp: command.services.ocsp_service.clone(),
-            };
+            let services = command.services.services();
             let online = Online { http, services, update: *update };
             // A recording is of the VM's own boot; its GPUs are not judged.
             let gpu = GpuRule::Unverified;
