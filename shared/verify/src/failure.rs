@@ -195,7 +195,6 @@ impl Failure {
     /// not be asked.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Witness { source, .. } if source.is_of_files() => 2,
             Self::Evidence { .. }
             | Self::Dstack { .. }
             | Self::Receipt { .. }

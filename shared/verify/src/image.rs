@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use sealtune_evidence::{
     FileDigests, ImageReference,
-    measure::{Recipe, SHIPPED, recipe::MAX_RECIPE_BYTES},
+    measure::{MeasureError, MeasuredFile, Recipe, SHIPPED, recipe::MAX_RECIPE_BYTES},
     reference::{MAX_REFERENCE_BYTES, ReferenceError},
 };
 use serde::Deserialize;
@@ -73,6 +73,21 @@ pub(crate) fn recipe(recipe: &Path) -> Result<Recipe, Failure> {
     };
     Recipe::parse(&bytes)
         .map_err(|source| Failure::Measure { path: recipe.to_owned(), source: Box::new(source) })
+}
+
+/// Names the file that is at fault, or `other` if it is neither.
+pub(crate) fn unmeasured(
+    source: MeasureError,
+    firmware: &Path,
+    image: &Path,
+    other: &Path,
+) -> Failure {
+    let path = match source.file() {
+        Some(MeasuredFile::Firmware) => firmware,
+        Some(MeasuredFile::Image) => image,
+        None => other,
+    };
+    Failure::Measure { path: path.to_owned(), source: Box::new(source) }
 }
 
 pub(crate) fn refused(path: &Path) -> impl FnOnce(ReferenceError) -> Failure {

@@ -94,8 +94,7 @@ fn by_recipe(
                 disks,
                 gpus: command.gpus,
             };
-            let refused =
-                |source| Failure::Measure { path: path.clone(), source: Box::new(source) };
+            let refused = |source| image::unmeasured(source, path, &command.image, path);
             let events = expected_events(&files, machine, &known).map_err(refused)?;
             let digest = file_digest(&firmware);
             let row =

@@ -4,7 +4,7 @@ use sealtune_evidence::{
     Anchors, EvidenceBundle,
     bundle::MAX_BUNDLE_BYTES,
     collateral::AtHand,
-    measure::{Recording, TdxImage, Witness, record_witness},
+    measure::{Recording, TdxImage, Witness, WitnessError, record_witness},
     policy::GpuRule,
 };
 
@@ -58,8 +58,12 @@ pub(crate) fn run(
         (Some(recipe), _) => Recording::Into(recipe),
         (None, name) => Recording::New(name.as_deref().unwrap_or("recorded")),
     };
-    let refused = Failure::of(&command.file, |path, source| Failure::Witness { path, source });
-    let recipe = record_witness(&witness, files, recording).map_err(Box::new).map_err(refused)?;
+    let recipe = record_witness(&witness, files, recording).map_err(|error| match error {
+        WitnessError::Measure(error) if error.file().is_some() => {
+            image::unmeasured(error, &command.firmware, &command.image, &command.file)
+        }
+        error => Failure::Witness { path: command.file.clone(), source: Box::new(error) },
+    })?;
     let stdout = if json {
         let mut text = serde_json::to_string_pretty(&recipe).map_err(Failure::Write)?;
         text.push('\n');

@@ -63,6 +63,14 @@ pub enum MeasureError {
     BootLacks(DigestSource),
 }
 
+/// What a VM is started from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MeasuredFile {
+    Firmware,
+    /// Kernel, initramfs or command line.
+    Image,
+}
+
 /// Two digests of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventDifference {
@@ -99,6 +107,23 @@ impl MeasureError {
             Self::EventDigest(_) => Code::EventDigest,
             Self::BootReplay(_) => Code::BootReplay,
             Self::BootLacks(_) => Code::BootLacks,
+        }
+    }
+
+    /// The file that cannot be measured at all, whatever it is held against.
+    pub fn file(&self) -> Option<MeasuredFile> {
+        match self {
+            Self::FirmwareLength(_)
+            | Self::FirmwareTable(_)
+            | Self::FirmwareNotTdx
+            | Self::FirmwareMetadata(_)
+            | Self::FirmwareSection { .. } => Some(MeasuredFile::Firmware),
+            Self::KernelLength { .. }
+            | Self::KernelHeader(_)
+            | Self::KernelPe(_)
+            | Self::KernelFit { .. }
+            | Self::CommandLine(_) => Some(MeasuredFile::Image),
+            _ => None,
         }
     }
 

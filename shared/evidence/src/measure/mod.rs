@@ -24,7 +24,7 @@ pub mod witness;
 pub use acpi::AcpiTables;
 pub use codes::Code;
 pub use compare::{Comparison, FreeDigest, Strictness, compare, compare_register};
-pub use error::{EventDifference, MeasureError};
+pub use error::{EventDifference, MeasureError, MeasuredFile};
 pub use hob::{AcceptedMemory, MemoryRange};
 pub use image::{
     ExpectedEvent, MachineShape, TdxImage, TdxMeasurement, expected_events, measure_tdx, register,

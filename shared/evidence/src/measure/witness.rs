@@ -72,26 +72,6 @@ impl WitnessError {
             Self::Measure(error) => error.entry().entry(),
         }
     }
-}
-
-impl WitnessError {
-    /// Whether the files to record with are no firmware, kernel or command line at all: nothing is said of the evidence then.
-    pub fn is_of_files(&self) -> bool {
-        matches!(
-            self,
-            Self::Measure(
-                MeasureError::FirmwareLength(_)
-                    | MeasureError::FirmwareTable(_)
-                    | MeasureError::FirmwareNotTdx
-                    | MeasureError::FirmwareMetadata(_)
-                    | MeasureError::FirmwareSection { .. }
-                    | MeasureError::KernelLength { .. }
-                    | MeasureError::KernelHeader(_)
-                    | MeasureError::KernelPe(_)
-                    | MeasureError::CommandLine(_)
-            )
-        )
-    }
 
     pub fn code(&self) -> &'static str {
         self.entry().code

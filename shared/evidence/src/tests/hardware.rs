@@ -32,18 +32,20 @@ pub(super) fn quote_of(report: &[u8], field: &str) -> Vec<u8> {
     hex::decode(report[field].as_str().expect("hex")).expect("hex")
 }
 
+/// The padded quote of a report, and collateral of that day for its kind of machine.
+fn recorded(report: &str) -> Option<(Vec<u8>, Collateral)> {
+    let collateral = vector("tdx/gpu-vm-local-sgx.collateral.json")?;
+    let collateral = Collateral::parse(&collateral).expect("collateral");
+    Some((quote_of(&vector(report)?, "quote"), collateral))
+}
+
 #[test]
 fn a_real_quote_is_up_to_date_at_its_time_and_no_longer_later() {
-    let (Some(report), Some(collateral)) = (
-        vector("tdx/gpu-vm-local-sgx.quote-report.json"),
-        vector("tdx/gpu-vm-local-sgx.collateral.json"),
-    ) else {
+    let Some((padded, collateral)) = recorded("tdx/gpu-vm-local-sgx.quote-report.json") else {
         return;
     };
-    let padded = quote_of(&report, "quote");
     assert_eq!(TdxQuote::parse(&padded).expect_err("padding").entry(), Code::QuoteTrailing);
     let quote = without_padding(&padded).expect("zero padding");
-    let collateral = Collateral::parse(&collateral).expect("collateral");
     let verified =
         verify_quote(quote, &collateral, &Anchors::default(), UP_TO_DATE_AT).expect("verifies");
     assert_eq!(verified.anchor, Anchor::Intel);
@@ -80,15 +82,10 @@ fn with_end(quote: &[u8], end: &[u8]) -> Vec<u8> {
 
 #[test]
 fn real_quotes_have_one_of_four_ends_and_nothing_behind_it() {
-    let (Some(report), Some(collateral)) = (
-        vector("tdx/gpu-vm-local-sgx.quote-report.json"),
-        vector("tdx/gpu-vm-local-sgx.collateral.json"),
-    ) else {
+    let Some((padded, collateral)) = recorded("tdx/gpu-vm-local-sgx.quote-report.json") else {
         return;
     };
-    let padded = quote_of(&report, "quote");
     let quote = without_padding(&padded).expect("zero padding");
-    let collateral = Collateral::parse(&collateral).expect("collateral");
     let verify = |quote: &[u8]| {
         verify_quote(quote, &collateral, &Anchors::default(), UP_TO_DATE_AT)
             .map(|verified| verified.anchor)
@@ -105,20 +102,16 @@ fn real_quotes_have_one_of_four_ends_and_nothing_behind_it() {
 
 #[test]
 fn another_systems_vm_is_genuine_hardware_and_still_refused() {
-    let (Some(report), Some(collateral)) = (
-        vector("tdx/gpu-vm-local-sgx.quote-report.json"),
-        vector("tdx/gpu-vm-local-sgx.collateral.json"),
-    ) else {
+    let Some((padded, collateral)) = recorded("tdx/gpu-vm-local-sgx.quote-report.json") else {
         return;
     };
     let mut scene = Scene::new();
-    let padded = quote_of(&report, "quote");
     let bundle = EvidenceBundle {
         version: 1,
         tee: Tee::Tdx,
         quote: Base64Bytes(without_padding(&padded).expect("zero padding").to_vec()),
         event_log: EventLog::default(),
-        collateral: Some(Collateral::parse(&collateral).expect("collateral")),
+        collateral: Some(collateral),
         image: ImageIdentity { name: "other".into(), version: "1".into() },
         ..scene.evidence(Purpose::Identity)
     };
@@ -135,15 +128,10 @@ fn another_systems_vm_is_genuine_hardware_and_still_refused() {
 
 #[test]
 fn an_out_of_date_platform_verifies_and_is_refused_by_policy() {
-    let (Some(report), Some(collateral)) = (
-        vector("tdx/gpu-vm-kms.llm-attestation-report.json"),
-        vector("tdx/gpu-vm-local-sgx.collateral.json"),
-    ) else {
+    let Some((padded, collateral)) = recorded("tdx/gpu-vm-kms.llm-attestation-report.json") else {
         return;
     };
-    let padded = quote_of(&report, "quote");
     let quote = without_padding(&padded).expect("zero padding");
-    let collateral = Collateral::parse(&collateral).expect("collateral");
     let verified = verify_quote(quote, &collateral, &Anchors::default(), UP_TO_DATE_AT)
         .expect("signatures verify");
     assert_eq!(verified.platform.tcb.status.to_string(), "OutOfDate");

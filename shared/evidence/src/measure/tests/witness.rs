@@ -14,8 +14,8 @@ use crate::{
     launch::Shape,
     logs::{EventType, payload::sha384, tests::ccel},
     measure::{
-        Code, DigestSource, ExpectedEvent, Recipe, Recording, TdxImage, Witness, expected_events,
-        measure_tdx, record_witness, registers,
+        Code, DigestSource, ExpectedEvent, MeasuredFile, Recipe, Recording, TdxImage, Witness,
+        WitnessError, expected_events, measure_tdx, record_witness, registers,
     },
     simulated::{Oddities, QuoteRequest},
     tests::scene::{NOW, Scene, platform},
@@ -162,10 +162,16 @@ fn files_that_are_none_are_told_apart_from_evidence() {
     let witness = machine.witness(&bundle);
     let image = machine.files.image();
     let record = |image| record_witness(&witness, image, Recording::New("made"));
+    let file = |error: &WitnessError| match error {
+        WitnessError::Measure(error) => error.file(),
+        _ => None,
+    };
     let error = record(TdxImage { firmware: b"none", ..image }).expect_err("no firmware");
-    assert!(error.is_of_files(), "{error}");
+    assert_eq!(file(&error), Some(MeasuredFile::Firmware), "{error}");
+    let error = record(TdxImage { kernel: b"none", ..image }).expect_err("no kernel");
+    assert_eq!(file(&error), Some(MeasuredFile::Image), "{error}");
     let error = record(TdxImage { cmdline: "another", ..image }).expect_err("not this boot's");
-    assert!(!error.is_of_files(), "{error}");
+    assert_eq!(file(&error), None, "{error}");
 }
 
 /// A recipe that is known must explain the boot but for the host's tables.
